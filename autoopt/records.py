@@ -1,0 +1,362 @@
+"""The nouns that cross a boundary (process, file, page): frozen, validated, free of NaN.
+
+They are pydantic models, so every reader validates what it reads and no converter is written by hand.
+Losses are in the user's own unit, times in seconds, sizes in bytes. A number that could not be measured is
+`None`, never NaN and never 0.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BASELINE = "baseline"
+"""Reserved optimizer name: the user's `configure_optimizers`, or AdamW at 1e-3 when there is none."""
+
+Hyper = dict[str, float]
+"""Flat hyperparameters, e.g. {"lr": 1e-3, "beta1": 0.9, "weight_decay": 0.01}; see `optim.spec`."""
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# --- the real run -----------------------------------------------------------------------------------------
+
+Origin = Literal["flag", "file", "default"]
+
+
+class Settings(Record):
+    """How the real run trains; every trial trains the same way, only shorter."""
+
+    steps: int = Field(1000, ge=1, description="optimizer steps of the real run")
+    accumulate: int = Field(1, ge=1, description="batches per optimizer step")
+    clip: float | None = Field(None, gt=0, description="maximum norm of the gradient")
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    schedule: Literal["cosine", "linear", "constant", "wsd", "yours"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the run that warms up")
+    metric: tuple[str, Literal["min", "max"]] | None = None
+    origins: dict[str, Origin] = {}
+
+
+class Flags(Record):
+    """What the command line (or `choose`) overrides; `None` means not given."""
+
+    steps: int | None = None
+    epochs: float | None = None
+    accumulate: int | None = None
+    clip: float | None = None
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    schedule: Literal["cosine", "linear", "constant", "wsd"] | None = None
+    warmup: float | None = Field(None, description="< 1: share of the run; >= 1: steps of the real run")
+
+
+# --- what a loaded workload tells about itself ------------------------------------------------------------
+
+
+class Baseline(Record):
+    """The optimizer that the user has today."""
+
+    source: Literal["configure_optimizers", "default"]
+    optimizer: str = Field(description="class name, e.g. AdamW")
+    registry_name: str | None = Field(description="its name in our registry, if it is there")
+    hyper: Hyper
+    schedule: str | None = Field(description="name of the user's scheduler class, if any")
+
+
+class GroupRecord(Record):
+    """Parameters that share a multiplier of the base learning rate and of the weight decay."""
+
+    label: str
+    tensors: int
+    parameters: int
+    lr_scale: float = 1.0
+    decay_scale: float = 1.0
+
+
+class WorkloadReport(Record):
+    """What is known once a worker has loaded the user's file and run a step."""
+
+    target: str
+    kind: Literal["functions", "lightning", "huggingface", "callables"]
+    settings: Settings
+    baseline: Baseline
+    device: str
+    parameters: int
+    trainable: int
+    dtypes: dict[str, int] = Field(description="dtype -> number of parameters")
+    layers: dict[str, int] = Field(description="module class -> count")
+    groups: list[GroupRecord]
+    batch: str = Field(description="the first batch, in words: 'tuple(float32[64, 1, 8, 8], int64[64])'")
+    samples_per_batch: int | None
+    batches_per_epoch: int | None
+    validation: Literal["own", "held_out", "prequential"]
+    validation_batches: int | None
+    first_loss: float
+    initial_loss: float = Field(description="validation loss before training (prequential: first_loss)")
+    restore: Literal["in_place", "rebuilt"]
+    reproducible_data: bool
+    unavailable: dict[str, str] = Field(default={}, description="optimizer -> why it cannot be used here")
+    warnings: list[str] = []
+    modules: dict[str, str] = Field(default={}, description="project file -> sha256 of its content")
+    seconds: dict[str, float] = Field(default={}, description="import, build, data, first_step")
+    step_seconds: float = Field(description="median compute of one AdamW step, warm")
+    data_seconds: float = Field(description="median wait for the batches of one step")
+    eval_batch_seconds: float
+    versions: dict[str, str] = {}
+
+
+# --- trials -----------------------------------------------------------------------------------------------
+
+
+class TrialSpec(Record):
+    """One training from initial weights through its own whole schedule."""
+
+    id: int
+    stage: str
+    optimizer: str = Field(description="registry name, or BASELINE")
+    hyper: Hyper
+    steps: int = Field(ge=1)
+    seed: int
+    eval_batches: int | None = Field(None, description="how many of the validation batches; None: all")
+    hang_seconds: float = Field(120.0, description="without a sign of life for so long: killed")
+
+
+class Outcome(StrEnum):
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    ERROR = "error"
+    CRASHED = "crashed"
+    EXITED = "exited"
+    HUNG = "hung"
+    CANCELLED = "cancelled"
+
+
+class TrialResult(Record):
+    """What became of a trial. A failure is a value: `outcome` and a `message` that helps."""
+
+    spec: TrialSpec
+    outcome: Outcome
+    message: str = ""
+    loss: float | None = Field(None, description="validation loss at the end of the schedule")
+    metric: float | None = None
+    steps_done: int = 0
+    curve: list[tuple[int, float]] = Field(default=[], description="(step, training loss), thinned")
+    seconds: dict[str, float] = Field(default={}, description="build, data, train, evaluate, total")
+    step_seconds: float | None = Field(None, description="median compute of a step, warm-up excluded")
+    samples_per_second: float | None = None
+    state_bytes: int | None = Field(None, description="optimizer state, counted tensor by tensor")
+    peak_bytes: int | None = None
+    peak_source: Literal["allocator", "tracked", "unknown"] = "unknown"
+    digests: list[str] = Field(default=[], description="rolling digest of the batches at step 1, 2, 4, 8, ...")
+    worker: int = 0
+
+
+# --- the plan ---------------------------------------------------------------------------------------------
+
+
+class StagePlan(Record):
+    name: str
+    optimizers: list[str]
+    trials: int
+    steps: int
+    seeds: int
+    seconds: float
+
+
+class Plan(Record):
+    """Shown before anything is spent."""
+
+    budget_seconds: float
+    workers: int
+    step_seconds: float
+    full_run_seconds: float
+    affordable_steps: int
+    stages: list[StagePlan]
+    cut: dict[str, str] = Field(description="optimizer -> why it is not tried")
+    confidence: Literal["low", "medium", "high"]
+    next_level_seconds: float | None = Field(description="budget that reaches the next confidence")
+    notes: list[str] = []
+
+
+# --- the recommendation -----------------------------------------------------------------------------------
+
+
+class Choice(Record):
+    """An optimizer with everything needed to build it."""
+
+    optimizer: str
+    class_: str = Field(alias="class", description="import string, module:name")
+    arguments: dict[str, Any]
+    hyper: Hyper
+    lr_interval: tuple[float, float] | None = None
+    groups: list[GroupRecord]
+    no_decay: list[str] = Field(description="kinds of parameters without weight decay")
+    schedule: str
+    warmup_steps: int
+    steps: int
+    tuned: bool
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class Expected(Record):
+    """Loss is at the length it was measured at (`steps`), which the report compares with the real run."""
+
+    loss: float | None
+    low: float | None
+    high: float | None
+    metric: float | None = None
+    steps: int
+    seeds: int
+    step_seconds: float | None
+    samples_per_second: float | None
+    state_bytes: int | None
+    peak_bytes: int | None
+    peak_source: str = "unknown"
+
+
+class Row(Record):
+    """One optimizer in the final table; also an alternative with what it would cost."""
+
+    optimizer: str
+    status: Literal["recommended", "tie", "worse", "undecided", "dropped", "failed", "not tried", "edge"]
+    hyper: Hyper = {}
+    expected: Expected | None = None
+    trials: int = 0
+    seconds: float = 0.0
+    relative_step_time: float | None = Field(None, description="step time / the recommended one's")
+    relative_memory: float | None = None
+    pareto: bool = False
+    reason: str = ""
+
+
+class Gain(Record):
+    """Against the user's own optimizer; losses are means over the same seeds."""
+
+    verdict: Literal["switch", "tune", "keep", "unknown"]
+    yours: float | None
+    chosen: float | None
+    low: float | None = None
+    high: float | None = None
+    from_tuning: float | None = None
+    from_switching: float | None = None
+    paired: bool = True
+    sentence: str
+
+
+class Confidence(Record):
+    label: Literal["low", "medium", "high"]
+    reasons: list[str]
+
+
+class Recommendation(Record):
+    """The content of recommendation.yaml."""
+
+    schema_: Literal["autoopt/1"] = Field("autoopt/1", alias="schema")
+    name: str
+    recommendation: Choice
+    expected: Expected
+    against_yours: Gain
+    confidence: Confidence
+    reason: str
+    optimizers: list[Row] = Field(description="best first; the alternatives and what they cost")
+    cut: dict[str, str] = {}
+    settings: Settings
+    workload: WorkloadReport
+    policy: dict[str, Any]
+    ledger: dict[str, float] = Field(description="where the seconds went, summed over workers, and 'wall'")
+    provenance: dict[str, Any]
+    notes: list[str] = []
+    complete: bool = Field(True, description="False when the run was stopped early")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+# --- events: a run's only truth -----------------------------------------------------------------------------
+
+
+class RunStarted(Record):
+    kind: Literal["run_started"] = "run_started"
+    at: float
+    target: str
+    arguments: list[str]
+    flags: Flags
+    budget_seconds: float
+    policy: dict[str, Any]
+    optimizers: list[str] | None
+    seed: int
+    device: str
+    workers: int
+    version: str
+
+
+class RunResumed(Record):
+    kind: Literal["run_resumed"] = "run_resumed"
+    at: float
+    dropped_bytes: int = 0
+    spent_seconds: float
+
+
+class WorkloadLoaded(Record):
+    kind: Literal["workload_loaded"] = "workload_loaded"
+    at: float
+    report: WorkloadReport
+
+
+class PlanMade(Record):
+    kind: Literal["plan_made"] = "plan_made"
+    at: float
+    plan: Plan
+
+
+class TrialStarted(Record):
+    kind: Literal["trial_started"] = "trial_started"
+    at: float
+    spec: TrialSpec
+    worker: int
+
+
+class TrialFinished(Record):
+    kind: Literal["trial_finished"] = "trial_finished"
+    at: float
+    result: TrialResult
+
+
+class StageEnded(Record):
+    kind: Literal["stage_ended"] = "stage_ended"
+    at: float
+    stage: str
+    kept: list[str]
+    dropped: dict[str, str]
+
+
+class Noted(Record):
+    kind: Literal["noted"] = "noted"
+    at: float
+    text: str
+
+
+class RunEnded(Record):
+    kind: Literal["run_ended"] = "run_ended"
+    at: float
+    how: Literal["finished", "interrupted", "failed"]
+    spent_seconds: float
+    message: str = ""
+
+
+Event = Annotated[
+    RunStarted
+    | RunResumed
+    | WorkloadLoaded
+    | PlanMade
+    | TrialStarted
+    | TrialFinished
+    | StageEnded
+    | Noted
+    | RunEnded,
+    Field(discriminator="kind"),
+]
