@@ -7,10 +7,17 @@ Losses are in the user's own unit, times in seconds, sizes in bytes. A number th
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 BASELINE = "baseline"
 """Reserved optimizer name: the user's `configure_optimizers`, or AdamW at 1e-3 when there is none."""
@@ -21,6 +28,23 @@ Hyper = dict[str, float]
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as YAML and JSON can hold it: lists for tuples; NaN and infinity refused.
+
+    Free-form fields are brought to this form when the record is made, so that they survive a round trip.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot be written")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+FreeForm = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
 # --- the real run -----------------------------------------------------------------------------------------
@@ -151,7 +175,9 @@ class TrialResult(Record):
     state_bytes: int | None = Field(None, description="optimizer state, counted tensor by tensor")
     peak_bytes: int | None = None
     peak_source: Literal["allocator", "tracked", "unknown"] = "unknown"
-    digests: list[str] = Field(default=[], description="rolling digest of the batches at step 1, 2, 4, 8, ...")
+    digests: list[str] = Field(
+        default=[], description="rolling digest of the batches at step 1, 2, 4, 8, ..."
+    )
     worker: int = 0
 
 
@@ -190,7 +216,7 @@ class Choice(Record):
 
     optimizer: str
     class_: str = Field(alias="class", description="import string, module:name")
-    arguments: dict[str, Any]
+    arguments: FreeForm = Field(description="of the constructor; sequences such as betas are lists here")
     hyper: Hyper
     lr_interval: tuple[float, float] | None = None
     groups: list[GroupRecord]
@@ -267,13 +293,41 @@ class Recommendation(Record):
     cut: dict[str, str] = {}
     settings: Settings
     workload: WorkloadReport
-    policy: dict[str, Any]
+    policy: FreeForm
     ledger: dict[str, float] = Field(description="where the seconds went, summed over workers, and 'wall'")
-    provenance: dict[str, Any]
+    provenance: FreeForm
     notes: list[str] = []
     complete: bool = Field(True, description="False when the run was stopped early")
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    # What a user does with a recommendation. The work is done in `report.handover`, imported only when
+    # called: records stand on the ground floor and load no torch.
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recommendation:
+        """Read a recommendation.yaml, or the one in a run's folder."""
+        from autoopt.report import handover
+
+        return handover.load(path)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as YAML, atomically."""
+        from autoopt.report import handover
+
+        handover.save(self, path)
+
+    def build(self, model: nn.Module) -> tuple[Optimizer, LRScheduler]:
+        """The recommended optimizer over `model`'s parameters, and its schedule, stepped once a step."""
+        from autoopt.report import handover
+
+        return handover.build(self, model)
+
+    def snippet(self) -> str:
+        """The lines to paste into a training script."""
+        from autoopt.report import handover
+
+        return handover.snippet(self)
 
 
 # --- events: a run's only truth -----------------------------------------------------------------------------
