@@ -145,6 +145,7 @@ class TrialSpec(Record):
     steps: int = Field(ge=1)
     seed: int
     eval_batches: int | None = Field(None, description="how many of the validation batches; None: all")
+    no_decay: list[str] = Field(["bias", "norm", "embedding"], description="kinds without weight decay")
     hang_seconds: float = Field(120.0, description="without a sign of life for so long: killed")
 
 

@@ -1,0 +1,111 @@
+"""THE training loop: a generator of step reports. Stopping, timing's use and progress stay outside it.
+
+One step, in this order: the learning rate of this step is set, gradients are cleared, `accumulate` batches go
+forward and backward (each loss divided by `accumulate`), gradients are unscaled and clipped, the optimizer
+steps, the user's `after_step` runs. The generated `train.py` does the same, in the same order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from autoopt.workload import Workload
+
+Around = Callable[[int], AbstractContextManager[Any]]
+"""Gives what to enter around forward and backward of a step (counted from 0)."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did: `step` counts from 1, times are in seconds."""
+
+    step: int
+    loss: float
+    seconds: float
+    data_seconds: float
+
+
+def set_rate(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
+    """Sets each group's learning rate to its initial one times `multiplier`, remembering the initial one."""
+    for group in optimizer.param_groups:
+        base = group.setdefault("initial_lr", group["lr"])
+        group["lr"] = base * multiplier
+
+
+def set_mode(optimizer: torch.optim.Optimizer, training: bool) -> None:
+    """Puts an optimizer that keeps two sets of weights (schedule-free) into train or eval mode."""
+    change = getattr(optimizer, "train" if training else "eval", None)
+    if callable(change):
+        change()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The autocast context of a precision; nothing for fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def train(
+    model: nn.Module,
+    workload: Workload,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Any],
+    *,
+    steps: int,
+    multiplier: Callable[[int], float],
+    around: Around | None = None,
+) -> Iterator[StepReport]:
+    """Trains `model` for `steps` optimizer steps, yielding after each.
+
+    Args:
+        model: in train mode, on the workload's device.
+        workload: gives loss, settings and `after_step`.
+        optimizer: over the model's parameters; its groups' "lr" is the base rate.
+        batches: endless; `settings.accumulate` are taken per step.
+        steps: number of optimizer steps.
+        multiplier: step (from 0) -> multiple of the base rate.
+        around: what to enter around forward and backward of a step, e.g. a memory measurement.
+
+    Yields:
+        A `StepReport` per step. A loss that is not finite is reported, not raised; the step is still taken, so
+        a caller that wants to stop does so.
+    """
+    settings = workload.settings
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    scaler = torch.amp.GradScaler(workload.device.type) if settings.precision == "fp16" else None
+    set_mode(optimizer, training=True)
+    for step in range(steps):
+        begin = time.perf_counter()
+        taken = [next(batches) for _ in range(settings.accumulate)]
+        ready = time.perf_counter()
+        set_rate(optimizer, multiplier(step))
+        optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        with around(step) if around else nullcontext():
+            for batch in taken:
+                with autocast(workload.device, settings.precision):
+                    loss = workload.loss(model, batch) / settings.accumulate
+                scaled = scaler.scale(loss) if scaler else loss
+                scaled.backward(create_graph=bool(getattr(optimizer, "create_graph", False)))
+                total += float(loss.detach())
+        if scaler:
+            scaler.unscale_(optimizer)
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(parameters, settings.clip)
+        if scaler:
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()
+        workload.after_step(model)
+        end = time.perf_counter()
+        yield StepReport(step + 1, total, end - ready, ready - begin)

@@ -1,0 +1,204 @@
+"""One trial on a loaded workload: from initial weights through its own whole schedule to a score."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from autoopt.memory.measured import StepMemory
+from autoopt.optim import build, groups, registry
+from autoopt.optim.spec import Need
+from autoopt.records import BASELINE, Outcome, TrialResult, TrialSpec
+from autoopt.schedule import multiplier, warmup_steps
+from autoopt.training import StepReport, autocast, set_mode, train
+from autoopt.trials.runner import Progress
+from autoopt.workload import Workload
+from autoopt.workload.data import digest, samples
+
+_CURVE_POINTS = 100
+_BLOWN_UP = 100.0
+"""A loss that stays so many times above the first one for `_PATIENCE` steps is not coming back."""
+_PATIENCE = 20
+
+
+def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialResult]:
+    """Runs `spec`, yielding progress after each step and the result last.
+
+    Divergence is a result. What the user's code or the machine raises goes up to the caller, who knows which
+    process it is in.
+    """
+    begin = time.perf_counter()
+    model = workload.start(spec.seed, spec.steps)
+    optimizer, rate = _build(workload, model, spec)
+    built = time.perf_counter()
+    batches = _Watched(workload.batches(spec.seed))
+    meter = StepMemory(model, workload.device)
+    measured = min(1, spec.steps - 1)
+    record = _Record()
+    peak: tuple[int | None, Any] = (None, "unknown")
+
+    def around(step: int) -> AbstractContextManager[Any]:
+        return meter if step == measured else nullcontext()
+
+    for report in train(model, workload, optimizer, batches, steps=spec.steps, multiplier=rate, around=around):
+        record.add(report)
+        if report.step == measured + 1:
+            peak = meter.peak_bytes(optimizer)
+        yield Progress(worker=0, trial=spec.id, step=report.step, steps=spec.steps, loss=_finite(report.loss))
+        if record.diverged:
+            break
+    trained = time.perf_counter()
+    loss, metric = (None, None) if record.diverged else _score(workload, model, optimizer, spec, record)
+    end = time.perf_counter()
+    step_seconds = record.step_seconds()
+    data = sum(record.data)
+    yield TrialResult(
+        spec=spec,
+        outcome=Outcome.DIVERGED if loss is None else Outcome.COMPLETED,
+        message=record.message(),
+        loss=loss,
+        metric=metric,
+        steps_done=len(record.losses),
+        curve=record.curve(),
+        seconds={
+            "build": built - begin,
+            "data": data,
+            "train": trained - built - data - batches.hashing,
+            "evaluate": end - trained,
+            "total": end - begin,
+        },
+        step_seconds=step_seconds,
+        samples_per_second=batches.rate(step_seconds, record.data_seconds(), workload.settings.accumulate),
+        state_bytes=build.state_bytes(optimizer),
+        peak_bytes=peak[0],
+        peak_source=peak[1],
+        digests=batches.digests,
+    )
+
+
+def _build(workload: Workload, model: torch.nn.Module, spec: TrialSpec) -> tuple[torch.optim.Optimizer, Any]:
+    """The optimizer of a trial and its schedule: step (from 0) -> multiple of the base rate."""
+    settings = workload.settings
+    user = workload.baseline(model)
+    warm = warmup_steps(settings.warmup, spec.steps)
+    kind = settings.schedule
+    if spec.optimizer == BASELINE:
+        optimizer = user.optimizer
+        if "lr" in spec.hyper:
+            factor = spec.hyper["lr"] / user.hyper["lr"]
+            for group in optimizer.param_groups:
+                group["lr"] *= factor
+    else:
+        known = registry.get(spec.optimizer)
+        split = groups.split(model, no_decay=tuple(spec.no_decay), user=user.optimizer if user.given else None)
+        optimizer = build.build(known, split, spec.hyper)
+        if Need.OWN_SCHEDULE in known.needs:
+            return optimizer, lambda step: multiplier("constant", step, spec.steps, warm)
+    if kind == "yours":
+        shape = user.schedule
+        if shape is not None:
+            return optimizer, lambda step: shape(step / spec.steps)
+        kind = "cosine"
+    return optimizer, lambda step: multiplier(kind, step, spec.steps, warm)
+
+
+def _score(
+    workload: Workload, model: torch.nn.Module, optimizer: torch.optim.Optimizer, spec: TrialSpec, record: _Record
+) -> tuple[float | None, float | None]:
+    """Validation loss and metric after training; without held-out data the losses of batches not yet trained on."""
+    if workload.validation == "prequential":
+        tail = record.losses[-max(1, len(record.losses) // 10) :]
+        return _finite(statistics.fmean(tail)), None
+    set_mode(optimizer, training=False)
+    with autocast(workload.device, workload.settings.precision):
+        score = workload.evaluate(model, spec.eval_batches)
+    return _finite(score.loss), _finite(score.metric)
+
+
+class _Watched:
+    """Batches as they pass: counted, and hashed at steps 1, 2, 4, 8, ... to prove that trials are paired."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+        self._count = 0
+        self._samples: list[int] = []
+        self.digests: list[str] = []
+        self.hashing = 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        batch = next(self._batches)
+        self._count += 1
+        if self._count & (self._count - 1) == 0:
+            begin = time.perf_counter()
+            self.digests.append(digest(batch))
+            count = samples(batch)
+            if count:
+                self._samples.append(count)
+            self.hashing += time.perf_counter() - begin
+        return batch
+
+    def rate(self, step_seconds: float | None, data_seconds: float, accumulate: int) -> float | None:
+        """Samples per second, waiting for data included."""
+        if not self._samples or not step_seconds:
+            return None
+        return statistics.median(self._samples) * accumulate / (step_seconds + data_seconds)
+
+
+class _Record:
+    """Losses and times of the steps so far."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.compute: list[float] = []
+        self.data: list[float] = []
+        self._high = 0
+
+    def add(self, report: StepReport) -> None:
+        self.losses.append(report.loss)
+        self.compute.append(report.seconds)
+        self.data.append(report.data_seconds)
+        blown = self.losses[0] > 0 and report.loss > _BLOWN_UP * self.losses[0]
+        self._high = self._high + 1 if blown else 0
+
+    @property
+    def diverged(self) -> bool:
+        return not math.isfinite(self.losses[-1]) or self._high >= _PATIENCE
+
+    def message(self) -> str:
+        if not self.diverged:
+            return ""
+        kind = "above 100 times the first one" if self._high else "not finite"
+        return f"the training loss was {kind} at step {len(self.losses)}"
+
+    def _warm(self, values: list[float]) -> list[float]:
+        return values[min(len(values) - 1, max(3, len(values) // 10)) :]
+
+    def step_seconds(self) -> float | None:
+        return statistics.median(self._warm(self.compute)) if self.compute else None
+
+    def data_seconds(self) -> float:
+        return statistics.median(self._warm(self.data)) if self.data else 0.0
+
+    def curve(self) -> list[tuple[int, float]]:
+        """At most about a hundred points, each the mean training loss of the steps since the last one."""
+        width = max(1, math.ceil(len(self.losses) / _CURVE_POINTS))
+        points = []
+        for start in range(0, len(self.losses), width):
+            chunk = self.losses[start : start + width]
+            value = statistics.fmean(chunk)
+            if math.isfinite(value):
+                points.append((start + len(chunk), value))
+        return points
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Which trial next, and what the finished ones say. Knows Optuna (`study.py`), never torch."""

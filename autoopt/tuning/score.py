@@ -1,0 +1,95 @@
+"""One number to minimise from a trial's result.
+
+A validation loss l becomes y = asinh(l / 2c), c = 1 % of the validation loss at initialization. For l >> c
+that is log(l / c), so differences of y are log ratios and a tolerance of 2 % is 0.02; below c, where
+differences are of no use to anybody, it is linear, and it is defined for losses of either sign.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from autoopt.records import Outcome, TrialResult
+
+_FLOOR = 0.01
+"""Share of the initial loss below which differences do not count."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Turns results into y (lower is better) and back into the user's unit.
+
+    Args:
+        initial: validation loss before training, in the user's unit.
+        metric: (name, "min" or "max") when the user compares by a metric of their own.
+        metric_scale: size of a typical metric value; differences of y are then relative to it.
+    """
+
+    initial: float
+    metric: tuple[str, Literal["min", "max"]] | None = None
+    metric_scale: float = 1.0
+
+    @property
+    def _c(self) -> float:
+        return _FLOOR * max(abs(self.initial), 1e-12)
+
+    def y(self, result: TrialResult) -> float | None:
+        """The score of a finished trial; `None` when it says nothing about its settings (cancelled, crashed).
+
+        A trial that diverged, or ended above the loss it began with, scores as no training at all: NaN would
+        poison a sampler, and a huge number would flatten every other difference.
+        """
+        if result.outcome is Outcome.DIVERGED:
+            return self.failed
+        if result.outcome is not Outcome.COMPLETED:
+            return None
+        if self.metric is not None:
+            if result.metric is None:
+                return None
+            sign = -1.0 if self.metric[1] == "max" else 1.0
+            return sign * result.metric / self.metric_scale
+        if result.loss is None:
+            return None
+        return min(self.of_loss(result.loss), self.failed)
+
+    @property
+    def failed(self) -> float:
+        """The score of a trial that diverged."""
+        if self.metric is None:
+            return self.of_loss(self.initial)
+        return 0.0 if self.metric[1] == "max" else 2.0
+
+    def diverged(self, result: TrialResult) -> bool:
+        """Whether the trial blew up, or ended no better than it began."""
+        if result.outcome is Outcome.DIVERGED:
+            return True
+        return (
+            result.outcome is Outcome.COMPLETED
+            and self.metric is None
+            and result.loss is not None
+            and result.loss >= self.initial
+        )
+
+    def of_loss(self, loss: float) -> float:
+        return math.asinh(loss / (2 * self._c))
+
+    def unit(self, y: float) -> float:
+        """Back from y to the user's unit: the loss, or the metric."""
+        if self.metric is not None:
+            return (-y if self.metric[1] == "max" else y) * self.metric_scale
+        return 2 * self._c * math.sinh(y)
+
+
+def make(
+    initial: float, metric: tuple[str, Literal["min", "max"]] | None, results: Iterable[TrialResult]
+) -> Score:
+    """The score for a run; a metric is scaled by its first finished trial, so the scale outlives a resume."""
+    scale = 1.0
+    if metric is not None:
+        done = sorted((r for r in results if r.metric is not None), key=lambda r: r.spec.id)
+        if done and done[0].metric:
+            scale = max(abs(done[0].metric), 1e-12)
+    return Score(initial, metric, scale)
