@@ -1,0 +1,317 @@
+"""Which trial next: a machine fed with results, that decides from the trials so far and the time left.
+
+Everything it knows is in the trials that it was told, so a resume is a replay of them. It never blocks: a free
+slot gets the best trial that can be decided now, with trials in flight taken as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autoopt.optim.spec import OptimSpec
+from autoopt.records import BASELINE, Hyper, Outcome, Plan, TrialResult, TrialSpec
+from autoopt.tuning.arm import WIDE_STEP, Arm, Key, Tried, key_of
+from autoopt.tuning.plan import SCREEN_RATES, Costs, Layout, typical_cost
+from autoopt.tuning.score import Score
+
+FRESH_SEEDS = 1000
+"""Finalists are judged on seeds from here on, which tuning never saw."""
+_MOST_FRESH = 5
+_FINALISTS = 3
+_RACE_GAP = 0.25
+"""An optimizer whose best is so much worse in y after two tries at the final length is dropped."""
+_DEEP_PER_ARM = 12
+_LATE = 1.05
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the policy allows: bytes of peak memory, seconds per step."""
+
+    memory: int | None = None
+    step_time: float | None = None
+    step_time_relative: float | None = None
+
+
+class Planner:
+    """Screen, deepen, confirm.
+
+    Args:
+        arms: by name, the baseline among them; in the order of the plan.
+        specs: registry name -> spec.
+        layout: lengths and shares.
+        plan: what the user was shown.
+        costs: the calibrated costs; corrected by what trials really take.
+        score: turns results into y.
+        deadline: seconds since the start of the run at which the last trial must have ended.
+        begin: seconds since the start of the run at which trials begin.
+        seed: the run's seed; tuning trains with it, finalists with fresh ones.
+        no_decay: kinds of parameters without weight decay, from the policy.
+        limits: from the policy.
+    """
+
+    def __init__(
+        self,
+        arms: dict[str, Arm],
+        specs: dict[str, OptimSpec],
+        layout: Layout,
+        plan: Plan,
+        costs: Costs,
+        score: Score,
+        *,
+        deadline: float,
+        begin: float,
+        seed: int = 0,
+        no_decay: list[str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.arms, self.specs, self.layout, self.plan = arms, specs, layout, plan
+        self.costs, self.score = costs, score
+        self.deadline, self.begin, self.seed = deadline, begin, seed
+        self.no_decay = no_decay if no_decay is not None else ["bias", "norm", "embedding"]
+        self.limits = limits or Limits()
+        self.results: list[TrialResult] = []
+        self._next_id = 1
+        self._seconds: dict[str, float] = {}
+
+    # --- told ---------------------------------------------------------------------------------------------
+
+    def start(self, spec: TrialSpec) -> None:
+        """A trial that is now in flight."""
+        self._next_id = max(self._next_id, spec.id + 1)
+        self.arms[spec.optimizer].tried[spec.id] = Tried(
+            spec.id, spec.stage, spec.steps, spec.seed, spec.hyper
+        )
+
+    def tell(self, result: TrialResult) -> None:
+        """A trial that ended, however it ended."""
+        spec = result.spec
+        self._next_id = max(self._next_id, spec.id + 1)
+        self.results.append(result)
+        arm = self.arms.get(spec.optimizer)
+        if arm is None:
+            return
+        y = self.score.y(result)
+        if result.outcome is Outcome.CANCELLED:
+            arm.tried.pop(spec.id, None)
+            return
+        arm.tried[spec.id] = Tried(
+            spec.id, spec.stage, spec.steps, spec.seed, spec.hyper, y, self.score.diverged(result), y is None
+        )
+        total = result.seconds.get("total")
+        if total is not None and result.outcome is Outcome.COMPLETED:
+            plain = self.costs.trial(spec.steps)
+            old = self._seconds.get(arm.name)
+            self._seconds[arm.name] = total / plain if old is None else 0.5 * (old + total / plain)
+        self._judge(arm, result)
+
+    def _judge(self, arm: Arm, result: TrialResult) -> None:
+        """Drops an optimizer that cannot be used or exceeds the policy's limits."""
+        if arm.name == BASELINE:
+            return
+        if arm.failures() >= 2:
+            arm.dropped = f"failed twice: {result.message}"
+        limit = self.limits
+        if limit.memory and result.peak_bytes and result.peak_bytes > limit.memory:
+            arm.dropped = f"needs {result.peak_bytes / 2**30:.2f} GiB, over the policy's limit"
+        seconds = result.step_seconds
+        if limit.step_time and seconds and seconds > limit.step_time:
+            arm.dropped = f"takes {seconds:.3g} s a step, over the policy's limit"
+        reference = self.plan.step_seconds
+        if limit.step_time_relative and seconds and seconds > limit.step_time_relative * reference:
+            arm.dropped = f"takes {seconds / reference:.1f} times AdamW's step, over the policy's limit"
+
+    # --- asked --------------------------------------------------------------------------------------------
+
+    def ask(self, elapsed: float) -> TrialSpec | None:
+        """The next trial, given the seconds since the start of the run; `None`: nothing to start now."""
+        if not self.layout.screen_steps:
+            return None
+        for stage, name, hyper, steps, seed in self._proposals(elapsed):
+            if elapsed + _LATE * self.seconds(name, steps) <= self.deadline:
+                return self._spec(stage, name, hyper, steps, seed)
+        return None
+
+    def seconds(self, name: str, steps: int) -> float:
+        """Expected seconds of a trial, by what this optimizer's trials really took."""
+        relative = self._seconds.get(name)
+        if relative is not None:
+            return relative * self.costs.trial(steps)
+        seen = sorted(self._seconds.values())
+        slower = seen[len(seen) // 2] if seen else 1.0
+        typical = 1.0 if name == BASELINE else typical_cost(self.specs.get(name))
+        return max(slower, 1.0) * self.costs.trial(steps, typical)
+
+    @property
+    def stage(self) -> str:
+        """The stage of the youngest trial."""
+        trials = [t for arm in self.arms.values() for t in arm.tried.values()]
+        return max(trials, key=lambda t: t.id).stage if trials else "screen"
+
+    def _proposals(self, elapsed: float) -> Iterator[tuple[str, str, Hyper, int, int]]:
+        late = elapsed > self.begin + 1.15 * self.layout.screen_seconds + 1
+        screen = list(self._screen(late))
+        yield from screen
+        if not screen:
+            if elapsed < self.deadline - self._confirm_seconds():
+                yield from self._deepen()
+            yield from self._confirm()
+            yield from self._deepen()
+
+    def _screen(self, late: bool) -> Iterator[tuple[str, str, Hyper, int, int]]:
+        """The same number of rates for every optimizer, round by round, in the order of the plan.
+
+        When it takes longer than planned, optimizers that have not begun are cut; those that have are finished.
+        """
+        steps, seed = self.layout.screen_steps, self.seed
+        for round_ in range(SCREEN_RATES):
+            for arm in self._racing():
+                wanted = 1 if arm.name == BASELINE else SCREEN_RATES
+                seen = arm.at(steps, seed)
+                if len(seen) > round_ or len(seen) >= wanted or arm.failures() >= 2:
+                    continue
+                if late and not seen and arm.name not in (BASELINE, "adamw", "sgd"):
+                    arm.dropped = "cut: the screen took longer than planned"
+                    continue
+                move = arm.rate_move(steps, seed, WIDE_STEP) if arm.tunable else dict(arm.start)
+                if move is not None:
+                    yield "screen", arm.name, move, steps, seed
+        # A best rate at the edge of what was tried is no comparison: one more step outwards.
+        for arm in self._racing():
+            if late or not arm.tunable or len(arm.at(steps, seed)) >= SCREEN_RATES + 1:
+                continue
+            if not any(t.pending for t in arm.at(steps, seed)) and arm.at_edge(steps, seed) and self._promising(arm):
+                move = arm.rate_move(steps, seed, WIDE_STEP)
+                if move is not None:
+                    yield "screen", arm.name, move, steps, seed
+
+    def _promising(self, arm: Arm) -> bool:
+        """Among the better half at the screen's length: worth another rate."""
+        steps = self.layout.screen_steps
+        bests = sorted(b.y for a in self._racing() if (b := a.best(steps, self.seed)) and b.y is not None)
+        mine = arm.best(steps, self.seed)
+        return mine is not None and mine.y is not None and mine.y <= bests[len(bests) // 2]
+
+    def _deepen(self) -> Iterator[tuple[str, str, Hyper, int, int]]:
+        """The best few at the final length, in equal numbers, until one falls behind."""
+        steps, seed = self.layout.final_steps, self.seed
+        baseline = self.arms.get(BASELINE)
+        kept = self._kept()
+        if baseline and not baseline.at(steps, seed) and kept and kept[0].at(steps, seed):
+            yield "deepen", BASELINE, dict(baseline.start), steps, seed
+        at_screen = SCREEN_RATES if steps == self.layout.screen_steps else 0
+        for arm in sorted(kept, key=lambda a: len(a.at(steps, seed))):
+            if len(arm.at(steps, seed)) - at_screen >= _DEEP_PER_ARM:
+                continue
+            move = arm.deep_move(steps, seed, self.seed, self._next_id)
+            if move is not None:
+                yield "deepen", arm.name, move, steps, seed
+
+    def _kept(self) -> list[Arm]:
+        """Optimizers in the race at the final length, best first."""
+        final, screen, seed = self.layout.final_steps, self.layout.screen_steps, self.seed
+        racing = [a for a in self._racing() if a.tunable]
+        ranked = sorted(
+            (best.y, i, a)
+            for i, a in enumerate(racing)
+            if (best := a.best(screen, seed)) is not None and best.y is not None
+        )
+        kept = [a for _, _, a in ranked[: self.layout.deepened]]
+        bests = {a.name: b.y for a in kept if (b := a.best(final, seed)) is not None and b.y is not None}
+        if not bests:
+            return kept
+        leader = min(bests.values())
+        survivors = []
+        for arm in kept:
+            done = sum(not t.pending for t in arm.at(final, seed))
+            behind = bests.get(arm.name, self.score.failed) - leader > _RACE_GAP
+            if final != screen and done >= 2 and behind:
+                continue
+            survivors.append(arm)
+        return survivors
+
+    def _confirm_seconds(self) -> float:
+        """Time to keep for fresh seeds, by what trials really take."""
+        final = self.layout.final_steps
+        kept = self._kept()
+        one = self.seconds(kept[0].name, final) if kept else self.costs.trial(final)
+        rounds = max(1, round(self.layout.confirm_seconds * self.costs.workers / self.costs.trial(final, 1.15) / 3))
+        needed = min(rounds, _MOST_FRESH) * 3 * one / self.costs.workers
+        return min(needed + 0.3 * one, 0.6 * (self.deadline - self.begin))
+
+    def _confirm(self) -> Iterator[tuple[str, str, Hyper, int, int]]:
+        """Finalists and the user's own with fresh seeds, seed by seed, so that every pair is complete."""
+        steps = self.layout.final_steps
+        finalists = self.finalists()
+        if not finalists:
+            return
+        for fresh in range(_MOST_FRESH):
+            seed = self.seed + FRESH_SEEDS + fresh
+            for name, hyper in [finalists[0], (BASELINE, None), *finalists[1:]]:
+                arm = self.arms.get(name)
+                if arm is None:
+                    continue
+                settings = dict(arm.start) if hyper is None else hyper
+                if not self._ran(key_of(name, settings), steps, seed):
+                    yield "confirm", name, settings, steps, seed
+
+    def finalists(self) -> list[tuple[str, Hyper]]:
+        """Configurations worth fresh seeds: the best at the final length, at most two of one optimizer.
+
+        Those with fresh seeds are ranked by them; a configuration next to one that diverged stays out.
+        """
+        steps = self.layout.final_steps
+        scores = self.scores(steps)
+        ranked: list[tuple[float, Key]] = []
+        for key, by_seed in scores.items():
+            arm = self.arms[key[0]]
+            if key[0] == BASELINE or arm.dropped or any(self._diverged(key, steps)):
+                continue
+            fresh = [y for s, y in by_seed.items() if s >= self.seed + FRESH_SEEDS]
+            ranked.append((sum(fresh) / len(fresh) if fresh else next(iter(by_seed.values())), key))
+        ranked.sort()
+        taken: list[Key] = []
+        for y, key in ranked:
+            if taken and y - ranked[0][0] > _RACE_GAP:
+                break
+            if sum(k[0] == key[0] for k in taken) < 2 and len(taken) < _FINALISTS:
+                taken.append(key)
+        return [(name, dict(pairs)) for name, pairs in taken]
+
+    def scores(self, steps: int) -> dict[Key, dict[int, float]]:
+        """y of each configuration at a length, by seed; without configurations that only ever failed."""
+        found: dict[Key, dict[int, float]] = {}
+        for arm in self.arms.values():
+            for t in arm.tried.values():
+                if t.steps == steps and t.y is not None:
+                    found.setdefault(key_of(arm.name, t.hyper), {})[t.seed] = t.y
+        return found
+
+    def _diverged(self, key: Key, steps: int) -> Iterator[bool]:
+        arm = self.arms[key[0]]
+        return (t.diverged for t in arm.tried.values() if t.steps == steps and key_of(arm.name, t.hyper) == key)
+
+    def _ran(self, key: Key, steps: int, seed: int) -> bool:
+        """Whether this was run, is running, or failed: a failure is not tried again."""
+        return any(
+            t.steps == steps and t.seed == seed and key_of(key[0], t.hyper) == key
+            for t in self.arms[key[0]].tried.values()
+        )
+
+    def _racing(self) -> list[Arm]:
+        return [a for a in self.arms.values() if not a.dropped]
+
+    def _spec(self, stage: str, name: str, hyper: Hyper, steps: int, seed: int) -> TrialSpec:
+        batches = self.costs.eval_batches(steps)
+        return TrialSpec(
+            id=self._next_id,
+            stage=stage,
+            optimizer=name,
+            hyper=hyper,
+            steps=steps,
+            seed=seed,
+            eval_batches=batches,
+            no_decay=self.no_decay,
+            hang_seconds=max(60.0, 200 * self.costs.step),
+        )

@@ -1,0 +1,136 @@
+"""Which configuration wins, which ones tie with it, and whether the user's own should stay. Pure functions.
+
+The rules (docs: "how the choice is made"): only configurations measured at the longest length compete, and
+where any has fresh seeds only those do. A tie is shown equivalence, and goes to the cheaper; the user's own counts as
+the cheapest, since keeping it costs nothing. Without evidence either way the lowest expected loss wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autoopt.records import BASELINE
+from autoopt.tuning.arm import Key
+from autoopt.tuning.ranking import Difference, Noise, decided, difference, equivalent
+
+_CHEAPER = 0.97
+"""A cost counts as lower when it is at least 3 % lower: less is timing noise."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration measured at the longest length.
+
+    Args:
+        key: its identity.
+        scores: seed -> y; fresh seeds alone when it has any.
+        fresh: whether `scores` are of seeds that tuning never saw.
+        cost: time (s per step) and memory (bytes), where known.
+    """
+
+    key: Key
+    scores: Mapping[int, float]
+    fresh: bool
+    cost: Mapping[str, float | None]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.scores.values()) / len(self.scores)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The winner, the lowest in expectation (another one when a tie went to the cheaper), and the ties."""
+
+    chosen: Candidate
+    lowest: Candidate
+    ties: list[Key]
+    decided: bool
+    """Whether the lowest is better than every other optimizer that is no tie, with 90 % probability."""
+    gaps: Mapping[Key, Difference]
+    """key -> its score less the lowest's."""
+
+
+def decide(
+    candidates: Sequence[Candidate], noise: Noise, *, tolerance: float, tie_order: Sequence[str], paired: bool
+) -> Verdict:
+    """Applies the rules above.
+
+    Args:
+        candidates: at least one.
+        noise: pooled over all repeated configurations.
+        tolerance: of a tie, in y (0.02 is 2 %).
+        tie_order: "time" and "memory", the first that differs decides.
+        paired: whether the batches were proven to be the same.
+
+    Raises:
+        ValueError: no candidates.
+    """
+    if not candidates:
+        raise ValueError("nothing to choose from")
+    pool = [c for c in candidates if c.fresh] or list(candidates)
+    lowest = min(pool, key=lambda c: (c.mean, c.key))
+    gaps = {c.key: difference(c.scores, lowest.scores, noise, paired) for c in pool if c is not lowest}
+    others = [c for c in pool if c.key[0] != lowest.key[0]]
+    ties = [c for c in others if equivalent(gaps[c.key], tolerance)]
+    chosen = lowest
+    for rival in sorted(ties, key=lambda c: c.mean):
+        if cheaper(rival, chosen, tie_order):
+            chosen = rival
+    clear = all(decided(_negative(gaps[c.key])) for c in others if c not in ties)
+    return Verdict(chosen, lowest, [c.key for c in ties], clear, gaps)
+
+
+def cheaper(a: Candidate, b: Candidate, order: Sequence[str]) -> bool:
+    """Whether a costs less than b: the first cost of `order` that differs decides; the user's own is free."""
+    if b.key[0] == BASELINE:
+        return False
+    if a.key[0] == BASELINE:
+        return True
+    for what in order:
+        mine, theirs = a.cost.get(what), b.cost.get(what)
+        if mine is None or theirs is None:
+            continue
+        if mine < _CHEAPER * theirs:
+            return True
+        if theirs < _CHEAPER * mine:
+            return False
+    return False
+
+
+def at_equal_time(y: float, slope: float, step_seconds: float, reference_seconds: float) -> float:
+    """y after as many seconds as the reference takes for the real run.
+
+    The loss of whole runs falls about as a power of their length, so y is linear in log(steps) with this
+    workload's own slope between two lengths.
+
+    >>> at_equal_time(1.0, -0.5, 2.0, 2.0)
+    1.0
+    """
+    return y + slope * math.log(reference_seconds / step_seconds)
+
+
+def pareto(points: Mapping[str, tuple[float | None, ...]]) -> set[str]:
+    """Names of the points that no other one beats: no worse in every coordinate and better in one.
+
+    A point with an unknown coordinate is not on the front.
+
+    >>> sorted(pareto({"a": (1.0, 2.0), "b": (2.0, 1.0), "c": (2.0, 2.0)}))
+    ['a', 'b']
+    """
+    known = {n: tuple(v for v in p if v is not None) for n, p in points.items() if None not in p}
+
+    def beaten(name: str) -> bool:
+        return any(
+            all(o <= m for o, m in zip(known[other], known[name], strict=True)) and known[other] != known[name]
+            for other in known
+            if other != name
+        )
+
+    return {n for n in known if not beaten(n)}
+
+
+def _negative(gap: Difference) -> Difference:
+    return Difference(-gap.mean, gap.se, gap.df, gap.seeds, gap.paired)
