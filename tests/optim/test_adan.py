@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from autoopt.optim.adan import Adan
+from tests.optim._sequences import SHAPES, assert_close, elementwise, gradients, numbers, parameters, run
+
+
+def naive(
+    params: list[Tensor],
+    grads: list[list[Tensor]],
+    *,
+    lr: float = 1e-3,
+    betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    max_grad_norm: float = 0.0,
+    no_prox: bool = False,
+    maximize: bool = False,
+) -> list[list[float]]:
+    b1, b2, b3 = betas
+    clipped = []
+    for step in grads:
+        norm = math.sqrt(sum(x * x for values in numbers(step) for x in values))
+        c = min(1.0, max_grad_norm / (norm + eps)) if max_grad_norm else 1.0
+        clipped.append([g * c * (-1 if maximize else 1) for g in step])
+
+    def rule(p: float, g: float, s: dict[str, float], t: int) -> float:
+        d = g - s.get("g", g)
+        s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+        s["v"] = b2 * s.get("v", 0.0) + (1 - b2) * d
+        s["n"] = b3 * s.get("n", 0.0) + (1 - b3) * (g + b2 * d) ** 2
+        s["g"] = g
+        den = math.sqrt(s["n"]) / math.sqrt(1 - b3**t) + eps
+        move = lr / (1 - b1**t) * s["m"] / den + lr * b2 / (1 - b2**t) * s["v"] / den
+        return p * (1 - lr * weight_decay) - move if no_prox else (p - move) / (1 + lr * weight_decay)
+
+    return elementwise(params, clipped, rule)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"weight_decay": 0.3, "lr": 0.02},
+    {"weight_decay": 0.3, "lr": 0.02, "no_prox": True},
+    {"max_grad_norm": 1.0},
+    {"max_grad_norm": 1.0, "no_prox": True, "weight_decay": 0.1, "maximize": True},
+    {"betas": (0.9, 0.8, 0.95), "eps": 1e-3},
+]
+
+
+@pytest.mark.parametrize("foreach", [None, False])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_equals_the_formula_element_by_element(options: dict[str, Any], foreach: bool | None) -> None:
+    params = parameters()
+    grads = gradients(params)
+    expected = naive(params, grads, **options)
+    run(Adan(params, foreach=foreach, **options), params, grads)
+    assert_close(params, expected, 1e-12)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_tensor_scalars_give_the_same_trajectory(options: dict[str, Any]) -> None:
+    params = parameters(SHAPES[:3])
+    grads = gradients(params, 20)
+    expected = naive(params, grads, **options)
+    run(Adan(params, capturable=True, **options), params, grads)
+    # b**t is computed from a float32 step count: exact for the base's double, so only rounding differs
+    assert_close(params, expected, 1e-6)
+
+
+def timm_adan() -> ModuleType:
+    package = importlib.util.find_spec("timm")
+    if package is None or package.origin is None:
+        pytest.skip("timm is not installed")
+    # timm's package imports torchvision; the file alone does not.
+    path = Path(package.origin).parent / "optim" / "adan.py"
+    spec = importlib.util.spec_from_file_location("timm_adan", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize(
+    "options", [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "no_prox": True}], ids=str
+)
+def test_equals_timm_bit_for_bit(dtype: torch.dtype, foreach: bool, options: dict[str, Any]) -> None:
+    shapes = (*SHAPES, (300, 400))  # the last is cut into blocks
+    ours, theirs = parameters(shapes, dtype), parameters(shapes, dtype)
+    grads = gradients(ours, 30)
+    run(Adan(ours, lr=0.01, foreach=foreach, **options), ours, grads)
+    run(timm_adan().Adan(theirs, lr=0.01, foreach=foreach, **options), theirs, grads)
+    assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+
+
+def test_clipping_leaves_the_gradient_as_it_was() -> None:
+    (p,) = parameters([(4, 5)])
+    g = torch.full_like(p, 3.0)
+    p.grad = g.clone()
+    Adan([p], max_grad_norm=0.1).step()
+    assert torch.equal(p.grad, g)
+
+
+def test_clipping_takes_the_norm_of_all_groups() -> None:
+    ours, reference = parameters([(3,), (4,)]), parameters([(3,), (4,)])
+    grads = gradients(ours, 10)
+    run(Adan([{"params": ours[:1]}, {"params": ours[1:]}], max_grad_norm=0.5), ours, grads)
+    run(Adan(reference, max_grad_norm=0.5), reference, grads)
+    assert all(torch.equal(p, q) for p, q in zip(ours, reference, strict=True))
+
+
+def test_a_late_first_gradient_gets_a_whole_first_step() -> None:
+    early, late = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimizer = Adan([early, late], lr=1.0)
+    for _ in range(20):
+        early.grad = torch.ones(1)
+        optimizer.step()
+    late.grad = torch.ones(1)
+    optimizer.step()
+    # A first step is lr * sign(g); a step counter of the group would give 0.19 of it here.
+    assert late.item() == pytest.approx(-1.0, rel=1e-5)
+
+
+def test_first_difference_is_zero_even_when_it_comes_late() -> None:
+    (p,) = parameters([(3,)])
+    optimizer = Adan([p])
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert torch.count_nonzero(optimizer.state[p]["exp_avg_diff"]) == 0
+
+
+def test_every_element_of_a_large_tensor_moves() -> None:
+    p = torch.zeros(3 * 65536 + 17, requires_grad=True)
+    p.grad = torch.ones_like(p)
+    Adan([p], lr=1.0).step()
+    assert torch.allclose(p, torch.full_like(p, -1.0))
+
+
+@pytest.mark.parametrize("foreach", [None, False])
+def test_restart_begins_anew(foreach: bool | None) -> None:
+    (p,) = parameters([(3, 4)])
+    grads = gradients([p], 12)
+    optimizer = Adan([p], foreach=foreach)
+    run(optimizer, [p], grads[:6])
+    fresh = p.detach().clone().requires_grad_()
+    optimizer.restart()
+    run(optimizer, [p], grads[6:])
+    run(Adan([fresh], foreach=foreach), [fresh], grads[6:])
+    assert torch.equal(p, fresh)
+
+
+def test_half_precision_keeps_its_state_in_float32() -> None:
+    p = torch.ones(4, dtype=torch.bfloat16, requires_grad=True)
+    optimizer = Adan([p])
+    run(optimizer, [p], gradients([p], 3))
+    state = optimizer.state[p]
+    assert {state[k].dtype for k in ("exp_avg", "exp_avg_diff", "exp_avg_sq", "prev_grad")} == {torch.float32}
+
+
+def test_half_precision_computes_in_float32() -> None:
+    exact = torch.linspace(-2, 2, 40).requires_grad_()
+    rounded = exact.detach().bfloat16().requires_grad_()
+    grads = [[g.bfloat16().float() for g in step] for step in gradients([exact], 50)]
+    wide, narrow = Adan([exact], lr=0.01), Adan([rounded], lr=0.01)
+    run(wide, [exact], grads)
+    run(narrow, [rounded], [[g.bfloat16() for g in step] for step in grads])
+    for key in ("exp_avg", "exp_avg_diff", "exp_avg_sq"):  # they depend on the gradients alone
+        assert torch.equal(wide.state[exact][key], narrow.state[rounded][key])
+
+
+def test_state_dtype_halves_the_state() -> None:
+    (p,) = parameters([(64, 64)], torch.float32)
+    exact = p.detach().clone().requires_grad_()
+    grads = gradients([p], 30)
+    optimizer = Adan([p], lr=1e-2, state_dtype=torch.bfloat16)
+    run(optimizer, [p], grads)
+    run(Adan([exact], lr=1e-2), [exact], grads)
+    tensors = [t for t in optimizer.state[p].values() if t.dim()]
+    assert sum(t.numel() * t.element_size() for t in tensors) == 4 * 2 * p.numel()
+    assert (p - exact).abs().mean() < 0.1 * (exact - parameters([(64, 64)], torch.float32)[0]).abs().mean()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"lr": -1.0}, {"eps": -1.0}, {"betas": (0.9, 0.9, 1.0)}, {"betas": (0.9, 0.9)}, {"weight_decay": -1.0}],
+    ids=str,
+)
+def test_bad_hyperparameters_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Adan([torch.zeros(1)], **bad)
