@@ -98,14 +98,28 @@ class MuonWithAdamW(Optimizer):
                 mine = [group for group in self.param_groups if bool(group["matrices"]) is matrices]
                 if not mine:
                     continue
-                copies = [dict(group) for group in mine]
-                part = torch.optim.Muon(copies, adjust_lr_fn="match_rms_adamw") if matrices else AdamW(copies)
+                part = self._part([dict(group) for group in mine], matrices=matrices)
                 for group, theirs in zip(mine, part.param_groups, strict=True):
                     for key, value in theirs.items():
                         group.setdefault(key, value)
                 part.param_groups, part.state = mine, self.state
                 self._parts.append(part)
         return self._parts
+
+    def _part(self, groups: list[dict[str, Any]], *, matrices: bool) -> Optimizer:
+        # The groups hold every value already; the constructors are given them only to check them.
+        d = self.defaults
+        if not matrices:
+            return AdamW(groups, lr=d["lr"], weight_decay=d["weight_decay"], betas=d["betas"])
+        return torch.optim.Muon(
+            groups,
+            lr=d["lr"],
+            weight_decay=d["weight_decay"],
+            momentum=d["momentum"],
+            nesterov=d["nesterov"],
+            ns_steps=d["ns_steps"],
+            adjust_lr_fn="match_rms_adamw",
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
