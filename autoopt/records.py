@@ -198,6 +198,7 @@ class Plan(Record):
     """Shown before anything is spent."""
 
     budget_seconds: float
+    begin_seconds: float = Field(0.0, description="since the start of the run, when trials could begin")
     workers: int
     step_seconds: float
     full_run_seconds: float
@@ -257,6 +258,9 @@ class Row(Record):
     seconds: float = 0.0
     relative_step_time: float | None = Field(None, description="step time / the recommended one's")
     relative_memory: float | None = None
+    loss_at_equal_time: float | None = Field(
+        None, description="loss after as many seconds as the recommended one's whole run; interpolated"
+    )
     pareto: bool = False
     reason: str = ""
 

@@ -46,7 +46,9 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
     def around(step: int) -> AbstractContextManager[Any]:
         return meter if step == measured else nullcontext()
 
-    for report in train(model, workload, optimizer, batches, steps=spec.steps, multiplier=rate, around=around):
+    for report in train(
+        model, workload, optimizer, batches, steps=spec.steps, multiplier=rate, around=around
+    ):
         record.add(report)
         if report.step == measured + 1:
             peak = meter.peak_bytes(optimizer)
@@ -96,7 +98,9 @@ def _build(workload: Workload, model: torch.nn.Module, spec: TrialSpec) -> tuple
                 group["lr"] *= factor
     else:
         known = registry.get(spec.optimizer)
-        split = groups.split(model, no_decay=tuple(spec.no_decay), user=user.optimizer if user.given else None)
+        split = groups.split(
+            model, no_decay=tuple(spec.no_decay), user=user.optimizer if user.given else None
+        )
         optimizer = build.build(known, split, spec.hyper)
         if Need.OWN_SCHEDULE in known.needs:
             return optimizer, lambda step: multiplier("constant", step, spec.steps, warm)
@@ -109,7 +113,11 @@ def _build(workload: Workload, model: torch.nn.Module, spec: TrialSpec) -> tuple
 
 
 def _score(
-    workload: Workload, model: torch.nn.Module, optimizer: torch.optim.Optimizer, spec: TrialSpec, record: _Record
+    workload: Workload,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    spec: TrialSpec,
+    record: _Record,
 ) -> tuple[float | None, float | None]:
     """Validation loss and metric after training; without held-out data the losses of batches not yet trained on."""
     if workload.validation == "prequential":

@@ -18,7 +18,11 @@ WIDE_STEP = 0.5
 FINE_STEP = 0.25
 _RESOLVED = 0.15
 """Decades; a bracket finer than this is finer than the noise."""
-_NUDGES: Mapping[str, tuple[float, ...]] = {"log": (0.5, -0.5), "one_minus_log": (0.4, -0.4), "linear": (0.05, -0.05)}
+_NUDGES: Mapping[str, tuple[float, ...]] = {
+    "log": (0.5, -0.5),
+    "one_minus_log": (0.4, -0.4),
+    "linear": (0.05, -0.05),
+}
 
 
 def key_of(optimizer: str, hyper: Hyper) -> Key:
@@ -198,12 +202,14 @@ class Arm:
     def _with_rate(self, hyper: Hyper, x: float) -> Hyper | None:
         span = self.ranges["lr"]
         x = min(max(x, math.log10(span.low)), math.log10(span.high))
-        return {**hyper, "lr": float(f"{10**x:.4g}")}
+        return {**hyper, "lr": float(f"{10**x:.2g}")}
 
     def _known(self, hyper: Hyper, steps: int, seed: int) -> bool:
         return any(key_of(self.name, t.hyper) == key_of(self.name, hyper) for t in self.at(steps, seed))
 
     def _told(self) -> list[study.Told]:
         done = [t for t in self.tried.values() if t.y is not None and set(self.ranges) <= set(t.hyper)]
-        lowest = {n: min(t.y for t in done if t.steps == n and t.y is not None) for n in {t.steps for t in done}}
+        lowest = {
+            n: min(t.y for t in done if t.steps == n and t.y is not None) for n in {t.steps for t in done}
+        }
         return [study.Told(t.hyper, t.y - lowest[t.steps]) for t in done if t.y is not None]

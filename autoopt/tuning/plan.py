@@ -242,6 +242,7 @@ def _notes(made: Layout, total: int) -> list[str]:
         return ["the budget is too short for a single comparison; nothing will be tuned"]
     if made.final_steps < total:
         ratio = total / made.final_steps
-        return [f"the longest trial is 1/{ratio:.0f} of the real run; the learning rate is carried over to its length"]
+        return [
+            f"the longest trial is 1/{ratio:.0f} of the real run; the learning rate is carried over to its length"
+        ]
     return []
-

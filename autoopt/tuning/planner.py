@@ -181,7 +181,11 @@ class Planner:
         for arm in self._racing():
             if late or not arm.tunable or len(arm.at(steps, seed)) >= SCREEN_RATES + 1:
                 continue
-            if not any(t.pending for t in arm.at(steps, seed)) and arm.at_edge(steps, seed) and self._promising(arm):
+            if (
+                not any(t.pending for t in arm.at(steps, seed))
+                and arm.at_edge(steps, seed)
+                and self._promising(arm)
+            ):
                 move = arm.rate_move(steps, seed, WIDE_STEP)
                 if move is not None:
                     yield "screen", arm.name, move, steps, seed
@@ -236,7 +240,9 @@ class Planner:
         final = self.layout.final_steps
         kept = self._kept()
         one = self.seconds(kept[0].name, final) if kept else self.costs.trial(final)
-        rounds = max(1, round(self.layout.confirm_seconds * self.costs.workers / self.costs.trial(final, 1.15) / 3))
+        rounds = max(
+            1, round(self.layout.confirm_seconds * self.costs.workers / self.costs.trial(final, 1.15) / 3)
+        )
         needed = min(rounds, _MOST_FRESH) * 3 * one / self.costs.workers
         return min(needed + 0.3 * one, 0.6 * (self.deadline - self.begin))
 
@@ -252,9 +258,18 @@ class Planner:
                 arm = self.arms.get(name)
                 if arm is None:
                     continue
+                if name == BASELINE and fresh and self._far_behind():
+                    continue
                 settings = dict(arm.start) if hyper is None else hyper
                 if not self._ran(key_of(name, settings), steps, seed):
                     yield "confirm", name, settings, steps, seed
+
+    def _far_behind(self) -> bool:
+        """Whether the user's own optimizer is so far behind that a second fresh seed would tell nothing."""
+        scores = self.scores(self.layout.final_steps)
+        own = [y for key, by_seed in scores.items() if key[0] == BASELINE for y in by_seed.values()]
+        best = min((y for by_seed in scores.values() for y in by_seed.values()), default=None)
+        return bool(own) and best is not None and min(own) - best > _RACE_GAP
 
     def finalists(self) -> list[tuple[str, Hyper]]:
         """Configurations worth fresh seeds: the best at the final length, at most two of one optimizer.
@@ -290,7 +305,9 @@ class Planner:
 
     def _diverged(self, key: Key, steps: int) -> Iterator[bool]:
         arm = self.arms[key[0]]
-        return (t.diverged for t in arm.tried.values() if t.steps == steps and key_of(arm.name, t.hyper) == key)
+        return (
+            t.diverged for t in arm.tried.values() if t.steps == steps and key_of(arm.name, t.hyper) == key
+        )
 
     def _ran(self, key: Key, steps: int, seed: int) -> bool:
         """Whether this was run, is running, or failed: a failure is not tried again."""

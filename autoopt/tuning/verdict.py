@@ -124,7 +124,8 @@ def pareto(points: Mapping[str, tuple[float | None, ...]]) -> set[str]:
 
     def beaten(name: str) -> bool:
         return any(
-            all(o <= m for o, m in zip(known[other], known[name], strict=True)) and known[other] != known[name]
+            all(o <= m for o, m in zip(known[other], known[name], strict=True))
+            and known[other] != known[name]
             for other in known
             if other != name
         )

@@ -1,0 +1,67 @@
+"""Durations and sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from autoopt.errors import BudgetError, UsageError
+
+_SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+}
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)")
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds of "90s", "5m", "1h30m", "1.5h" or a number.
+
+    Raises:
+        BudgetError: not a duration, or not above zero.
+
+    >>> parse_duration("1h30m"), parse_duration(90), parse_duration("2.5 min")
+    (5400.0, 90.0, 150.0)
+    """
+    hint = "Write it like 90s, 5m or 1h30m."
+    if isinstance(text, int | float):
+        seconds = float(text)
+    else:
+        rest, seconds = text.strip().lower(), 0.0
+        if re.fullmatch(r"\d+(\.\d+)?", rest):
+            raise BudgetError(f"A budget of {text!r} has no unit.", hint)
+        if not rest:
+            raise BudgetError("The budget is empty.", hint)
+        while rest:
+            part = _PART.match(rest)
+            if part is None or part[2] not in _SECONDS:
+                raise BudgetError(f"{text!r} is not a duration.", hint)
+            seconds += float(part[1]) * _SECONDS[part[2]]
+            rest = rest[part.end() :].strip()
+    if not 0 < seconds < 1e9:
+        raise BudgetError(f"A budget of {text!r} is not a time that can be spent.", hint)
+    return seconds
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes of "8GB", "512MiB" or a number.
+
+    Raises:
+        UsageError: not a size.
+
+    >>> parse_bytes("8GB"), parse_bytes("1.5GiB")
+    (8000000000, 1610612736)
+    """
+    if isinstance(text, int):
+        return text
+    part = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    unit = (part[2] or "B").upper() if part else ""
+    if part is None or unit not in _BYTES:
+        raise UsageError(f"{text!r} is not a size in bytes.", "Write it like 8GB or 512MiB.")
+    return int(float(part[1]) * _BYTES[unit])

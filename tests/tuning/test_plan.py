@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from autoopt.optim.spec import Need
+from autoopt.tuning.plan import MIN_STEPS, Costs, confidence, describe, layout, lengths, typical_cost
+from tests.tuning.simulated import report, spec
+
+SPLIT = (0.45, 0.3, 0.25)
+NAMES = ["adamw", "sgd", "adan", "lion", "muon", "nadam", "radam", "prodigy"]
+SPECS = {n: spec(n) for n in NAMES}
+
+
+def costs(step: float = 0.01, workers: int = 2, steps: int = 1000) -> Costs:
+    return Costs.of(report(steps, step), workers)
+
+
+def test_lengths_halve_and_end_above_the_minimum() -> None:
+    assert lengths(1000)[:3] == [1000, 500, 250]
+    assert min(lengths(1000)) >= MIN_STEPS
+    assert min(lengths(10_000)) >= 10_000 / 64
+    assert lengths(10) == [10]
+
+
+def test_evaluation_takes_at_most_a_fifth_of_a_trial() -> None:
+    slow = Costs(step=0.01, batch=0.05, batches=1000, workers=1)
+    batches = slow.eval_batches(100)
+    assert batches is not None
+    assert batches * slow.batch <= 0.2 * (100 * slow.step + batches * slow.batch) + 1e-9
+    assert slow.eval_batches(10**6) is None, "all of them when they are cheap beside the training"
+
+
+def test_a_large_budget_reaches_the_real_length_and_high_confidence() -> None:
+    made = layout(SPECS, 1000, costs(), 1000.0, SPLIT)
+    assert made.final_steps == 1000
+    assert made.optimizers == NAMES
+    assert confidence(made, 1000, costs()) == "high"
+
+
+def test_a_short_budget_cuts_optimizers_not_the_length() -> None:
+    made = layout(SPECS, 1000, costs(), 8.0, SPLIT)
+    assert made.screen_steps >= MIN_STEPS
+    assert made.optimizers == NAMES[: len(made.optimizers)], "the last of the order are cut first"
+    assert 0 < len(made.optimizers) < len(NAMES)
+
+
+def test_below_the_minimum_nothing_is_planned() -> None:
+    made, plan = describe(SPECS, 1000, costs(step=1.0), 10.0, 10.0, SPLIT, None, {})
+    assert made.screen_steps == 0
+    assert plan.stages == []
+    assert plan.confidence == "low"
+    assert "too short" in plan.notes[0]
+    assert plan.next_level_seconds is not None
+
+
+@pytest.mark.parametrize("seconds", [3.0, 10.0, 30.0, 100.0, 400.0])
+def test_a_plan_fits_its_budget(seconds: float) -> None:
+    _, plan = describe(SPECS, 1000, costs(), seconds, seconds + 5, SPLIT, None, {})
+    assert sum(s.seconds for s in plan.stages) <= seconds * 1.02
+
+
+def test_the_next_level_is_really_higher() -> None:
+    made, plan = describe(SPECS, 1000, costs(), 20.0, 25.0, SPLIT, None, {})
+    assert plan.next_level_seconds is not None
+    more = layout(SPECS, 1000, costs(), plan.next_level_seconds - 5.0, SPLIT)
+    assert confidence(more, 1000, costs()) != confidence(made, 1000, costs())
+
+
+def test_second_order_optimizers_pay_for_their_steps() -> None:
+    import dataclasses
+
+    slow = dataclasses.replace(SPECS["adan"], needs=frozenset({Need.SECOND_ORDER}))
+    assert typical_cost(slow) > 2 * typical_cost(SPECS["adan"])
+
+
+def test_cut_optimizers_are_named() -> None:
+    _, plan = describe(SPECS, 1000, costs(), 8.0, 10.0, SPLIT, None, {"muon2": "no matrices"})
+    assert plan.cut["muon2"] == "no matrices"
+    assert "prodigy" in plan.cut
