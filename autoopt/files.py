@@ -126,7 +126,7 @@ def plain(record: BaseModel) -> dict[str, Any]:
 
 def to_yaml(data: dict[str, Any]) -> str:
     """Plain data as YAML in the order of its keys, short lists of numbers on one line."""
-    options = {"sort_keys": False, "default_flow_style": None, "width": 110}
+    options: Any = {"sort_keys": False, "default_flow_style": None, "width": 110}
     text: str = yaml.safe_dump(data, allow_unicode=True, **options)
     if _UNICODE_BREAKS.search(text):
         # PyYAML writes these unquoted, and folds them when it reads.
