@@ -1,6 +1,6 @@
 """Handwritten digits with a multilayer perceptron: the smallest complete `model.py`.
 
-1797 images of 8 x 8 pixels; the last third, mostly by other writers, is for validation. Run from the repository:
+1797 images of 8 x 8 pixels; the last third, mostly by other writers, is for validation. Run at the root:
 
     autoopt profile examples/digits_mlp/model.py --budget 60s
 """
