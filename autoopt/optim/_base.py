@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -90,21 +90,7 @@ class BaseOptimizer(Optimizer):
 
     def _gradient_norm(self) -> Tensor:
         """Euclidean norm of all gradients of all groups and shards: 0-d, on the first gradient's device."""
-        norms: list[Tensor] = []
-        for group in self.param_groups:
-            for _, g in self._with_gradient(group):
-                dtype = compute_dtype(g.dtype)
-                if isinstance(g, DTensor):
-                    # The sharded tensor's own norm sums over the ranks; local shards would be too small.
-                    norm: Any = torch.linalg.vector_norm(g, dtype=dtype)
-                    norms.append(norm.full_tensor())
-                else:
-                    norms.append(torch.linalg.vector_norm(real(g), dtype=dtype))
-        if not norms:
-            return torch.zeros(())
-        dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
-        total: Tensor = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device, dtype) for n in norms]))
-        return total
+        return total_norm([g for group in self.param_groups for _, g in self._with_gradient(group)])
 
     @staticmethod
     def _new_state(p: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -114,6 +100,24 @@ class BaseOptimizer(Optimizer):
         elif p.is_complex():
             dtype = dtype.to_complex()
         return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format)
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of all tensors together, over all shards: 0-d, on the first one's device."""
+    norms: list[Tensor] = []
+    for t in tensors:
+        dtype = compute_dtype(t.dtype)
+        if isinstance(t, DTensor):
+            # The sharded tensor's own norm sums over the ranks; a local shard's would be too small.
+            norm: Any = torch.linalg.vector_norm(t, dtype=dtype)
+            norms.append(norm.full_tensor())
+        else:
+            norms.append(torch.linalg.vector_norm(real(t), dtype=dtype))
+    if not norms:
+        return torch.zeros(())
+    dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
+    total: Tensor = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device, dtype) for n in norms]))
+    return total
 
 
 def run_closure(closure: Closure | None) -> Any:

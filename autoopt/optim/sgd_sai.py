@@ -141,7 +141,8 @@ class SGDSaI(BaseOptimizer):
             if entry.get("measured"):
                 entry["ratio"] = entry["ratio"].cpu()  # loading a state puts it on the parameter's device
 
-    @torch.compiler.disable  # a compiled step calls this only while there is something to measure
+    # A compiled step calls this only while there is something to measure.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _measure(self, unknown: list[tuple[Tensor, Tensor, dict[str, Any]]]) -> dict[Tensor, Tensor]:
         """Measures r where it is not known yet; never waits for a device.
 

@@ -1,4 +1,4 @@
-"""Fixed sequences of gradients, and the optimizers' formulas written one element at a time in plain Python."""
+"""Fixed sequences of gradients, and optimizers' formulas run one element at a time in plain Python."""
 
 from __future__ import annotations
 

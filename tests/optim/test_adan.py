@@ -83,7 +83,8 @@ def timm_adan() -> ModuleType:
     # timm's package imports torchvision; the file alone does not.
     path = Path(package.origin).parent / "optim" / "adan.py"
     spec = importlib.util.spec_from_file_location("timm_adan", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,0 +1,140 @@
+"""Hutchinson's estimate of a Hessian's diagonal: probes, exact products, and averages within a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from autoopt.optim._blocks import compute_dtype, real
+
+Block = int | str | None
+
+
+def probe(p: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A tensor like `p` of independent signs -1 or +1, both parts for complex ones.
+
+    The draws are those of torch.randint(0, 2, p.shape, generator=generator), without its 8 bytes per element.
+    A sharded parameter gets its part of the probe of the whole tensor, so that shards agree with one device.
+    """
+    device = p.device if generator is None else generator.device
+    shape = (*p.shape, 2) if p.is_complex() else tuple(p.shape)
+    z = torch.empty(shape, dtype=p.dtype.to_real(), device=device)
+    z.random_(0, 2, generator=generator).mul_(2).sub_(1)
+    z = z.to(p.device)
+    if p.is_complex():
+        z = torch.view_as_complex(z)
+    return distribute_tensor(z, p.device_mesh, p.placements) if isinstance(p, DTensor) else z
+
+
+def shared_generator() -> torch.Generator | None:
+    """A generator with the same seed on every rank; None where there is one process only."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return None
+    seed: list[int] = [int(torch.randint(0, 2**62, ()).item())]
+    dist.broadcast_object_list(seed)
+    return torch.Generator().manual_seed(seed[0])
+
+
+def exact_products(
+    params: Sequence[Tensor], grads: Sequence[Tensor], probes: Sequence[Tensor], *, keep_graph: bool
+) -> list[Tensor]:
+    """H z by one differentiation of sum_i <g_i, z_i>; zeros where nothing depends on a parameter.
+
+    Args:
+        params: where to differentiate.
+        grads: their gradients, with graph; those without one depend on no parameter.
+        probes: z, one for each gradient.
+        keep_graph: whether another product will be taken from the same graph.
+    """
+    linked = [i for i, g in enumerate(grads) if g.requires_grad]
+    found: Sequence[Tensor | None] = [None] * len(params)
+    if linked:
+        found = torch.autograd.grad(
+            [grads[i] for i in linked],
+            list(params),
+            [probes[i].to(grads[i].dtype) for i in linked],
+            retain_graph=keep_graph,
+            allow_unused=True,
+        )
+    return [torch.zeros_like(p) if hz is None else hz.detach() for p, hz in zip(params, found, strict=True)]
+
+
+def is_compiled(grads: Iterable[Tensor]) -> bool:
+    """Whether a graph runs through torch.compile's backward, which cannot be differentiated again."""
+    waiting = [g.grad_fn for g in grads if g.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node.name().startswith("CompiledFunction"):
+            return True
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return False
+
+
+class Average:
+    """The running mean of z * (H z) over probes, for each parameter."""
+
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+        self._means: list[Tensor] = []
+
+    def add(self, probes: Sequence[Tensor], products: Sequence[Tensor]) -> None:
+        """Adds one probe's products, overwriting them."""
+        terms = []
+        for z, hz in zip(probes, products, strict=True):
+            term = real(hz)
+            term = term.to(compute_dtype(term.dtype)).mul_(real(z))
+            terms.append(term.div_(self._samples) if self._samples > 1 else term)
+        if self._means:
+            torch._foreach_add_(self._means, terms)
+        else:
+            self._means = terms
+
+    def diagonals(self) -> list[Tensor]:
+        """The means: local, real, in the parameters' shapes."""
+        return self._means
+
+
+def smooth_(values: Tensor, p: Tensor, block: Block) -> Tensor:
+    """D of a tensor: |values| averaged in place over its blocks.
+
+    Args:
+        values: estimates of the diagonal, shaped as `p` (complex: with a last dimension of 2).
+        p: the parameter.
+        block: None averages convolution kernels (3 to 5 dimensions) over their spatial dimensions and nothing
+            else; "row" does so too, and averages matrices over the input dimension; an integer averages
+            runs of that many elements of the flattened tensor, whatever its shape.
+    """
+    values.abs_()
+    if isinstance(block, int):
+        # Complex numbers: a run of `block` numbers, real and imaginary parts apart.
+        parts = (-1, block, 2) if p.is_complex() else (-1, block)
+        runs = values.reshape(parts)
+        return values.copy_(runs.mean(1, keepdim=True).expand_as(runs).reshape(values.shape))
+    dims: list[int] = []
+    if 3 <= p.dim() <= 5:
+        dims = list(range(2, p.dim()))
+    elif p.dim() == 2 and block == "row":
+        dims = [1]
+    return values.copy_(values.mean(dims, keepdim=True).expand_as(values)) if dims else values
+
+
+def check_block(block: Block, params: Iterable[tuple[str, Tensor]]) -> None:
+    """Raises ValueError, naming the parameter, where a block length does not divide a tensor."""
+    if block is None or block == "row":
+        return
+    if not isinstance(block, int) or isinstance(block, bool) or block < 1:
+        raise ValueError(f'block must be None, "row" or a positive integer, not {block!r}')
+    for name, p in params:
+        if p.numel() % block:
+            raise ValueError(
+                f"block {block} does not divide the {p.numel()} elements of {name}, shape {tuple(p.shape)}. "
+                "Give it a parameter group of its own with another block, or block=None."
+            )
