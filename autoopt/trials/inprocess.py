@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
 from autoopt.errors import WorkloadError
 from autoopt.records import Outcome, TrialResult, TrialSpec, WorkloadReport
 from autoopt.trials.drive import Throttle, drive
-from autoopt.trials.engine import Engine
+from autoopt.trials.engine import Engine, WorkloadEngine
 from autoopt.trials.runner import Progress
+
+if TYPE_CHECKING:
+    from autoopt.workload import Workload
 
 
 class InProcess:
@@ -19,22 +23,34 @@ class InProcess:
     and KeyboardInterrupt goes to the caller.
 
     Args:
-        engine: e.g. `WorkloadEngine(workload)`.
+        workload: what the trials train.
+        engine: how; a seam for tests.
 
-    >>> from autoopt.trials.testing import FakeEngine, spec
-    >>> runner = InProcess(FakeEngine())
+    >>> import torch
+    >>> from autoopt.trials.testing import spec
+    >>> from autoopt.workload import from_callables
+    >>> data = [(torch.randn(4, 3), torch.randn(4, 1)) for _ in range(8)]
+    >>> workload = from_callables(
+    ...     model=lambda: torch.nn.Linear(3, 1),
+    ...     train=lambda: data,
+    ...     val=lambda: data[:2],
+    ...     loss=lambda model, batch: (model(batch[0]) - batch[1]).square().mean(),
+    ... )
+    >>> runner = InProcess(workload)
     >>> report = runner.start()
     >>> runner.submit(0, spec(7, "adamw"))
     >>> [type(item).__name__ for item in runner.wait(60)]
     ['Progress', 'TrialResult']
+    >>> runner.close()
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, workload: Workload, engine: Callable[[Workload], Engine] = WorkloadEngine) -> None:
+        self._engine = engine(workload)
         self._spec: TrialSpec | None = None
+        self._step = 0
         self._trial: Generator[Progress | TrialResult, None, None] | None = None
         self._throttle = Throttle()
-        self._loaded = self._closed = self._cancelled = False
+        self._loaded = self._closed = False
 
     @property
     def slots(self) -> int:
@@ -63,9 +79,9 @@ class InProcess:
         """
         if slot not in self.idle():
             raise ValueError(f"slot {slot} is not idle")
-        self._throttle, self._cancelled = Throttle(), False
+        self._throttle, self._step = Throttle(), 0
         self._spec = spec
-        self._trial = drive(self._engine, spec, 0, lambda: self._cancelled, interrupts_pass=True)
+        self._trial = drive(self._engine, spec, 0, interrupts_pass=True)
 
     def wait(self, timeout: float) -> list[Progress | TrialResult]:
         """Advances the trial for `timeout` seconds, or to its end; at least by one step."""
@@ -76,7 +92,9 @@ class InProcess:
             if isinstance(item, TrialResult):
                 happened.append(item)
                 self._over()
-            elif self._throttle.ready():
+                break
+            self._step = item.step
+            if self._throttle.ready():
                 happened.append(item)
             if time.monotonic() >= deadline:
                 break
@@ -87,7 +105,10 @@ class InProcess:
         if self._trial is None or self._spec is None:
             return []
         result = TrialResult(
-            spec=self._spec, outcome=Outcome.CANCELLED, message="cancelled between two steps"
+            spec=self._spec,
+            outcome=Outcome.CANCELLED,
+            message=f"cancelled after step {self._step} of {self._spec.steps}",
+            steps_done=self._step,
         )
         self._over()
         return [result]

@@ -6,7 +6,7 @@ import os
 import selectors
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -38,6 +38,7 @@ class Pool:
         workers: number of slots; one per device unless given.
         threads: CPU threads of a worker; the cores that this process may use, divided, unless given.
         log_dir: worker-<slot>.log in here gets what the user's code prints.
+        environment: variables for the workers, over those of this process (CUDA_VISIBLE_DEVICES ...).
         engine: import string of a factory Load -> Engine.
         load_seconds: a load that takes longer is stopped.
         grace_seconds: so long a worker has to notice that it is cancelled or to leave.
@@ -58,6 +59,7 @@ class Pool:
         devices: Sequence[str] = ("cpu",),
         workers: int | None = None,
         threads: int | None = None,
+        environment: Mapping[str, str] | None = None,
         engine: str = FILE_ENGINE,
         load_seconds: float = 900.0,
         grace_seconds: float = 2.0,
@@ -83,7 +85,7 @@ class Pool:
                     threads=threads,
                     full=index == 0 and slot.loaded is None,
                 )
-                return Process(request, log_dir / f"worker-{index}.log")
+                return Process(request, log_dir / f"worker-{index}.log", environment or {})
 
             slot = Slot(index, start, load_seconds, _MAX_DEATHS)
             return slot

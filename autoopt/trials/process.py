@@ -9,6 +9,7 @@ import site
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -42,9 +43,10 @@ class Process:
     Args:
         request: what to load.
         log: file to which everything that the worker prints is appended.
+        environment: variables over those of this process.
     """
 
-    def __init__(self, request: Load, log: Path) -> None:
+    def __init__(self, request: Load, log: Path, environment: Mapping[str, str]) -> None:
         self._log = log
         self._lines = Lines()
         self._ended = False
@@ -60,7 +62,7 @@ class Process:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=_environment(request.threads),
+                    env=_environment(request.threads, environment),
                     pass_fds=(commands, replies),
                     start_new_session=True,  # Ctrl-C in the terminal is the coordinator's to handle
                 )
@@ -147,8 +149,8 @@ class Process:
         return "\n".join([line for line in kept if line][-lines:])
 
 
-def _environment(threads: int) -> dict[str, str]:
-    environment = dict(os.environ)
+def _environment(threads: int, more: Mapping[str, str]) -> dict[str, str]:
+    environment = {**os.environ, **more}
     environment.update({name: str(threads) for name in _THREAD_VARIABLES})
     environment["AUTOOPT_TRIAL"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"

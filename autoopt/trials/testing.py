@@ -3,8 +3,8 @@
     Pool("fake", engine="autoopt.trials.testing:FakeEngine", log_dir=...)
 
 `target` chooses how loading goes, a spec's optimizer how its trial goes (see `LOADS` and `TRIALS`); with any
-other name all goes well. The loss at the end depends on rate, length and seed like a real one: a parabola over
-log10(lr) with its lowest point at 1e-2.
+other name all goes well. The loss at the end depends on rate, length and seed like a real one: a parabola
+over log10(lr) with its lowest point at 1e-2.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from autoopt.errors import UserCodeError
 from autoopt.records import (
@@ -33,6 +34,8 @@ from autoopt.trials.runner import Progress
 
 FAKE_ENGINE = "autoopt.trials.testing:FakeEngine"
 FIRST_LOSS = 10.0
+FAILS_IF = "fails-if:"
+"""Target "fails-if:PATH": loading goes well until there is a file at PATH."""
 
 
 def spec(
@@ -65,6 +68,8 @@ class FakeEngine:
 
     def load(self, *, full: bool) -> WorkloadReport | None:
         print("the fake prints while it loads")
+        if self._target.startswith(FAILS_IF) and Path(self._target.removeprefix(FAILS_IF)).exists():
+            _wrong_file()
         LOADS.get(self._target, _nothing)()
         return fake_report(self._target, self._flags) if full else None
 
@@ -188,6 +193,18 @@ def _print() -> None:
     os.write(2, b"and writes to stderr\n")
 
 
+def _environment() -> None:
+    """Tells in the log what a worker is given."""
+    names = ("AUTOOPT_TRIAL", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "CUDA_VISIBLE_DEVICES")
+    print(
+        " ".join(f"{name}={os.environ.get(name, '-')}" for name in names),
+        "argv",
+        sys.argv,
+        "sid",
+        os.getsid(0),
+    )
+
+
 LOADS: dict[str, Callable[[], object]] = {
     "load-error": _wrong_file,
     "load-exit": lambda: sys.exit(2),
@@ -206,6 +223,7 @@ TRIALS: dict[str, Callable[[], object]] = {
     "memory": _memory,
     "error": _error,
     "print": _print,
+    "environment": _environment,
     "child": lambda: _child(leaves=False),
     "daemon": lambda: _child(leaves=True),
     "fork": _fork,
