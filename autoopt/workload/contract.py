@@ -1,0 +1,189 @@
+"""The contract of the user's file: which of its names are there, whatever form they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from autoopt.errors import WorkloadError
+from autoopt.workload import lightning
+from autoopt.workload.context import declares
+
+Kind = Literal["functions", "lightning", "huggingface", "callables"]
+CONSTANTS = ("STEPS", "ACCUMULATE", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
+
+
+@dataclass
+class Contract:
+    """The user's functions under the contract's names; None where a file has no such function."""
+
+    label: str
+    kind: Kind
+    build_model: Callable[..., nn.Module]
+    train_dataloader: Any
+    """A function that returns the loader, or the loader itself."""
+    loss: Callable[..., Any] | None = None
+    val_dataloader: Any = None
+    evaluate: Callable[..., Any] | None = None
+    configure_optimizers: Callable[..., Any] | None = None
+    reset: Callable[..., Any] | None = None
+    after_step: Callable[..., Any] | None = None
+    score: Callable[[nn.Module, Any, int], tuple[Tensor, dict[str, float]]] | None = None
+    """Lightning's validation_step: the loss and the logged values of one batch."""
+    score_end: Callable[[], dict[str, float]] | None = None
+    prepare: Callable[..., None] | None = None
+    """Called with the live model before each training."""
+    release: Callable[[], None] | None = None
+    epoch_interval: bool = False
+    """Whether a scheduler steps once per epoch unless it says otherwise (Lightning's rule)."""
+    rebuildable: bool = True
+    """False when there is one model instance: seeds then share its initial weights."""
+    constants: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read(source: Any, label: str) -> Contract:
+    """The contract in a module, an object, a dict, a LightningModule or (module, datamodule).
+
+    Raises WorkloadError naming the file and the function that is missing.
+    """
+    datamodule = None
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], nn.Module):
+        source, datamodule = source
+    names = _names(source)
+    constants = {name: names[name] for name in CONSTANTS if name in names}
+    if lightning.is_module(source) or lightning.is_module_class(source):
+        adapter = lightning.Adapter(source, datamodule, label)
+        return _lightning(adapter, names, constants, label)
+    if "build_model" not in names and isinstance(source, ModuleType):
+        found = lightning.find(source, label)
+        if found is not None:
+            return _lightning(lightning.Adapter(*found, label), names, constants, label)
+    if isinstance(source, nn.Module):
+        raise WorkloadError(
+            f"{label} gives a model without data.",
+            "Return an object with build_model() and train_dataloader().",
+        )
+    build = _function(names, "build_model", label, required=True)
+    contract = Contract(
+        label=label,
+        kind="functions",
+        build_model=build,
+        train_dataloader=_data(names, "train_dataloader", label, required=False),
+        val_dataloader=_data(names, "val_dataloader", label),
+        constants=constants,
+    )
+    for name in ("loss", "evaluate", "configure_optimizers", "reset", "after_step"):
+        setattr(contract, name, _function(names, name, label))
+    return contract
+
+
+def complete(contract: Contract, model: nn.Module) -> None:
+    """Fills in what the built model itself brings: Lightning's steps, or `.loss` of a Hugging Face model."""
+    if lightning.is_module(model) and contract.kind != "lightning":
+        adapter = lightning.Adapter(model, None, contract.label)
+        given = {
+            name: getattr(contract, name)
+            for name in ("loss", "evaluate", "configure_optimizers", "reset", "after_step")
+            if getattr(contract, name) is not None
+        }
+        if contract.train_dataloader is not None:
+            given["train_dataloader"] = contract.train_dataloader
+        if contract.val_dataloader is not None:
+            given["val_dataloader"] = contract.val_dataloader
+        other = _lightning(adapter, given, contract.constants, contract.label)
+        for name in other.__dataclass_fields__:
+            if name not in ("build_model", "rebuildable", "constants", "label"):
+                setattr(contract, name, getattr(other, name))
+    if contract.train_dataloader is None:
+        raise _missing("train_dataloader", contract.label)
+    if contract.loss is None:
+        from autoopt.workload import huggingface
+
+        if contract.kind == "functions":
+            contract.kind = "huggingface"
+        contract.loss = huggingface.loss
+
+
+def _lightning(
+    adapter: lightning.Adapter, names: Mapping[str, Any], constants: dict[str, Any], label: str
+) -> Contract:
+    train = _data(names, "train_dataloader", label) or adapter.train_dataloader
+    validation = _data(names, "val_dataloader", label) or adapter.val_dataloader
+    own_loss = _function(names, "loss", label)
+    return Contract(
+        label=label,
+        kind="lightning",
+        build_model=adapter.build,
+        train_dataloader=train,
+        val_dataloader=validation,
+        loss=own_loss or adapter.loss,
+        evaluate=_function(names, "evaluate", label),
+        configure_optimizers=_function(names, "configure_optimizers", label) or adapter.configure_optimizers,
+        reset=_function(names, "reset", label),
+        after_step=_function(names, "after_step", label),
+        score=None if own_loss else adapter.score,
+        score_end=None if own_loss else adapter.score_end,
+        prepare=adapter.prepare,
+        release=adapter.release,
+        epoch_interval="configure_optimizers" not in names,
+        rebuildable=adapter.rebuildable,
+        constants=constants,
+        notes=adapter.notes,
+    )
+
+
+def _names(source: Any) -> Mapping[str, Any]:
+    """The contract's names that `source` has. Methods of a LightningModule are the adapter's matter."""
+    if isinstance(source, Mapping):
+        return source
+    if lightning.is_module(source) or lightning.is_module_class(source):
+        wanted: tuple[str, ...] = ("evaluate", "reset", "after_step", *CONSTANTS)
+    else:
+        wanted = (
+            "build_model",
+            "train_dataloader",
+            "loss",
+            "val_dataloader",
+            "evaluate",
+            "configure_optimizers",
+            "reset",
+            "after_step",
+            *CONSTANTS,
+        )
+    return {name: getattr(source, name) for name in wanted if hasattr(source, name)}
+
+
+def _function(names: Mapping[str, Any], name: str, label: str, required: bool = False) -> Any:
+    found = names.get(name)
+    if found is None:
+        if required:
+            raise _missing(name, label)
+        return None
+    if not callable(found):
+        raise WorkloadError(
+            f"{label}: {name} is a {type(found).__name__}, not a function.", f"Write def {name}(...)."
+        )
+    return found
+
+
+def _data(names: Mapping[str, Any], name: str, label: str, required: bool = False) -> Any:
+    found = names.get(name)
+    if found is None and required:
+        raise _missing(name, label)
+    return found
+
+
+def _missing(name: str, label: str) -> WorkloadError:
+    return WorkloadError(
+        f"{label} has no {name}().", "`autoopt init` writes a file with all of them, commented."
+    )
+
+
+def takes_seed(reset: Callable[..., Any]) -> bool:
+    """Whether `reset` takes the seed next to the model."""
+    return declares(reset, "seed")

@@ -1,0 +1,101 @@
+"""The two ways to a workload: a target to import, or objects of this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from autoopt.errors import WorkloadError
+from autoopt.records import Flags
+from autoopt.workload import contract
+from autoopt.workload.boundary import UserCode
+from autoopt.workload.contract import Contract
+from autoopt.workload.guard import Guard
+from autoopt.workload.loading import open_project
+from autoopt.workload.workload import Workload
+
+
+def load(target: str, args: Sequence[str] = (), flags: Flags | None = None, device: str = "cpu") -> Workload:
+    """Imports `target` and holds it to the contract.
+
+    Args:
+        target: path of a Python file, FILE:NAME, or package.module:function.
+        args: what follows `--`: the file's `sys.argv[1:]`, and the function's arguments.
+        flags: override the file's constants.
+        device: "cpu", "cuda:0", ...
+
+    Raises:
+        WorkloadError: something of the contract is missing or unusable.
+        UserCodeError: the user's code raised.
+        DeviceError: there is no such device.
+    """
+    guard = Guard()
+    begin = time.perf_counter()
+    project = open_project(target, args)
+    try:
+        seconds = time.perf_counter() - begin
+        given = contract.read(project.source, project.label)
+        workload = Workload(given, project.code, flags or Flags(), device, target, project, guard)
+    except BaseException:
+        project.undo()
+        guard.restore()
+        raise
+    workload.seconds["import"] = seconds
+    return workload
+
+
+def from_callables(
+    *,
+    model: nn.Module | Callable[..., nn.Module],
+    train: Any,
+    loss: Callable[..., Any] | None = None,
+    val: Any = None,
+    evaluate: Callable[..., Any] | None = None,
+    configure_optimizers: Callable[..., Any] | None = None,
+    reset: Callable[..., Any] | None = None,
+    after_step: Callable[..., Any] | None = None,
+    metric: tuple[str, str] | None = None,
+    flags: Flags | None = None,
+    device: str = "cpu",
+) -> Workload:
+    """A workload of objects in this process; `close()` leaves them as they were.
+
+    Args:
+        model: an instance, trained in place, or a function that builds one.
+        train, val: loaders, re-iterables of batches, or functions that return one or an iterator.
+        loss, evaluate, configure_optimizers, reset, after_step, metric: as in a file.
+
+    Raises:
+        WorkloadError: something of the contract is missing or unusable.
+    """
+    guard = Guard()
+    instance = model if isinstance(model, nn.Module) else None
+    if instance is None and not callable(model):
+        raise WorkloadError(
+            f"model is a {type(model).__name__}.", "Give a torch.nn.Module or a function that builds one."
+        )
+    if instance is not None:
+        guard.watch_model(instance)
+    given = Contract(
+        label="choose()",
+        kind="callables",
+        build_model=model if instance is None else lambda: instance,
+        train_dataloader=train,
+        val_dataloader=val,
+        loss=loss,
+        evaluate=evaluate,
+        configure_optimizers=configure_optimizers,
+        reset=reset,
+        after_step=after_step,
+        rebuildable=instance is None,
+        constants={} if metric is None else {"METRIC": metric},
+    )
+    try:
+        return Workload(given, UserCode(Path.cwd()), flags or Flags(), device, "choose", guard=guard)
+    except BaseException:
+        guard.restore()
+        raise

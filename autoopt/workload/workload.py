@@ -1,0 +1,375 @@
+"""The workload: the user's model, data and loss, held so that every trial starts from the same place."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from autoopt.errors import DeviceError, UserCodeError, WorkloadError
+from autoopt.records import Flags, Settings, WorkloadReport
+from autoopt.workload import baseline, contract, huggingface, scoring, settings
+from autoopt.workload.boundary import UserCode
+from autoopt.workload.contract import Contract
+from autoopt.workload.data import move
+from autoopt.workload.guard import Guard
+from autoopt.workload.holdout import hold_out
+from autoopt.workload.loading import Project
+from autoopt.workload.scoring import Score
+from autoopt.workload.seeding import derive, seed_everything
+from autoopt.workload.source import Source
+from autoopt.workload.state import InitialStates, capture, check_trainable, is_placed, write
+from autoopt.workload.validation import Batches, Held
+
+if TYPE_CHECKING:
+    from autoopt.workload.baseline import UserOptimizer
+
+
+class Workload:
+    """What trains: made by `load` or `from_callables`.
+
+    Args:
+        given: the user's functions.
+        code: the border to them.
+        flags: what the command line overrides.
+        device: "cpu", "cuda:0", ...
+        target: what the user named.
+        project: the imported file, taken out of the process by `close`.
+        guard: puts the user's objects back at `close`.
+
+    Raises:
+        DeviceError: the device is not there.
+        WorkloadError: something of the contract is missing or unusable.
+    """
+
+    def __init__(
+        self,
+        given: Contract,
+        code: UserCode,
+        flags: Flags,
+        device: str,
+        target: str,
+        project: Project | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        self.contract, self.code, self.flags, self.target = given, code, flags, target
+        self.device = _device(device)
+        self.project, self.guard = project, guard or Guard()
+        self.seconds: dict[str, float] = {}
+        self.restore: Literal["in_place", "rebuilt"] | None = None
+        """How initial weights come back; known after the first `start`."""
+        self._notes: list[str] = list(given.notes)
+        self._model: nn.Module | None = None
+        self._states = InitialStates()
+        self.eval_needs_grad = False
+        """Whether the loss takes gradients itself (of the input, say), so that it cannot be had under no_grad."""
+        self._set_context(
+            seed=0, total_steps=1, real_steps=1, is_trial=os.environ.get("AUTOOPT_TRIAL") == "1"
+        )
+        if given.train_dataloader is None or given.kind == "lightning":
+            self._build(0)  # a LightningModule brings its loaders, and is built to be asked
+        begin = time.perf_counter()
+        self.train_source, self._held_source, self.validation = self._data()
+        self.seconds["data"] = time.perf_counter() - begin
+        scoring.check_metric(self._own_settings.metric, given)
+
+    # --- what is known ---------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> contract.Kind:
+        """functions, lightning, huggingface or callables."""
+        return self.contract.kind
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know, gathered so far."""
+        return list(dict.fromkeys(self._notes))
+
+    def note(self, text: str) -> None:
+        """Adds to `notes`."""
+        if text:
+            self._notes.append(text)
+
+    @cached_property
+    def _own_settings(self) -> Settings:
+        return self._settings(own_schedule=self.contract.constants.get("SCHEDULE") == "yours")
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How the real run trains. Builds the model where only that tells whether there is a scheduler."""
+        named = self.flags.schedule is not None or self.contract.constants.get("SCHEDULE", "yours") != "yours"
+        if named or self.contract.configure_optimizers is None:
+            return self._settings(own_schedule=False)
+        return self._settings(own_schedule=self.baseline(self.model).schedule is not None)
+
+    def _settings(self, own_schedule: bool) -> Settings:
+        return settings.resolve(
+            self.contract.constants,
+            self.flags,
+            label=self.contract.label,
+            batches_per_epoch=self.train_source.length,
+            own_schedule=own_schedule,
+        )
+
+    @property
+    def metric(self) -> tuple[str, Literal["min", "max"]] | None:
+        """What METRIC names."""
+        return self._own_settings.metric
+
+    @property
+    def precision(self) -> str:
+        """fp32, bf16 or fp16."""
+        return self._own_settings.precision
+
+    @property
+    def model(self) -> nn.Module:
+        """The live model, built at the first need."""
+        return self._model if self._model is not None else self._build(0)
+
+    @cached_property
+    def held(self) -> Held:
+        """The validation batches, read at the first need. Raises WorkloadError when there are none."""
+        if self._held_source is None:
+            raise WorkloadError(
+                f"{self.contract.label} has no validation data, and none can be held out of this loader.",
+                "Write val_dataloader(), or return a DataLoader over a map-style data set.",
+            )
+        with scoring.quiet_rng():
+            held = Held(self._held_source)
+        self.note(held.note)
+        return held
+
+    # --- a training ------------------------------------------------------------------------------------
+
+    def start(self, seed: int, total_steps: int, *, is_trial: bool = True) -> nn.Module:
+        """The live model with the initial weights of `seed`, in train mode, on the device; RNGs seeded.
+
+        Args:
+            seed: decides initial weights and the order of batches.
+            total_steps: optimizer steps of this training.
+            is_trial: False in the real run.
+        """
+        if self.restore is None:
+            self._set_context(seed=seed, total_steps=total_steps, is_trial=is_trial)
+            from autoopt.workload import verify
+
+            self.restore = verify.restores(self, seed)
+            if self.restore == "rebuilt":
+                self.note(
+                    "Initial weights do not come back by restoring parameters and buffers (the model keeps other "
+                    "state): it is built anew for each trial."
+                )
+        return self.fresh(seed, total_steps, is_trial=is_trial)
+
+    def fresh(self, seed: int, total_steps: int, *, is_trial: bool = True) -> nn.Module:
+        """`start` without the check that restoring works."""
+        self._set_context(seed=seed, total_steps=total_steps, is_trial=is_trial)
+        if self._model is None or (self.restore == "rebuilt" and self.contract.rebuildable):
+            self._model = None
+            model = self._build(seed)
+        else:
+            model = self._model
+            state = self._states.get(seed)
+            if state is None:
+                state = self._state_of(seed)
+            write(model, state)
+        model.zero_grad(set_to_none=True)
+        model.train()
+        real = self._own_settings.steps
+        self._set_context(seed=seed, total_steps=total_steps, real_steps=real, is_trial=is_trial)
+        if self.contract.prepare is not None:
+            self.contract.prepare(model, lambda: self.code.context, self.train_source.length)
+        seed_everything(derive(seed, "train"))
+        return model
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        """Endless batches, epoch after epoch, every generator reseeded per (seed, epoch)."""
+        return self.train_source.endless(seed)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The user's loss of a batch, which is moved to the device: a scalar tensor.
+
+        Raises WorkloadError when it is no scalar tensor or, while gradients are on, depends on no parameter.
+        """
+        function = self.contract.loss
+        assert function is not None
+        try:
+            value = self.code("loss()", function, model, move(batch, self.device))
+        except UserCodeError as error:
+            if function is huggingface.loss and not error.hint:
+                error.hint = (
+                    f"{self.contract.label} has no loss(), so the model was called with the batch itself."
+                )
+            raise
+        return scoring.scalar(value, "loss()" if self.kind != "lightning" else "training_step()")
+
+    def after_step(self, model: nn.Module) -> None:
+        """To be called after each optimizer step: counts it, and calls the user's `after_step`."""
+        self.code.context = replace(self.code.context, step=self.code.context.step + 1)
+        if self.contract.after_step is not None:
+            with torch.no_grad():
+                self.code("after_step()", self.contract.after_step, model)
+
+    def evaluate(self, model: nn.Module, n_batches: int | None = None) -> Score:
+        """Score on `n_batches` evenly spaced validation batches (all by default), in eval mode, without gradients.
+
+        Modes and random state are as before afterwards. Raises WorkloadError for a prequential workload.
+        """
+        batches = Batches(self.held, n_batches, self.device)
+        with scoring.quiet_rng(), scoring.eval_mode(model), self.autocast():
+            return scoring.score(self, model, batches)
+
+    def autocast(self) -> Any:
+        """The autocast context of the precision; nothing for fp32."""
+        precision = self.precision
+        if precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+    def baseline(self, model: nn.Module) -> UserOptimizer:
+        """The user's optimizer over `model` with the shape of its schedule, or AdamW at 1e-3.
+
+        Raises WorkloadError for several optimizers.
+        """
+        function = self.contract.configure_optimizers
+        if function is None:
+            return baseline.default(model)
+        steps = self._own_settings.steps
+        before = self.code.context
+        self.code.context = replace(before, total_steps=steps, real_steps=steps)
+        try:
+            returned = self.code("configure_optimizers()", function, model)
+            if returned is None and self.kind == "lightning":
+                return baseline.default(model)
+            optimizer, scheduler, options = baseline.parse(
+                returned, label=self.contract.label, epoch_interval=self.contract.epoch_interval
+            )
+        finally:
+            self.code.context = before
+        length = self.train_source.length
+        per_epoch = length / self._own_settings.accumulate if length is not None else None
+        found = baseline.describe(optimizer, scheduler, options, steps=steps, steps_per_epoch=per_epoch)
+        self.note(found.note)
+        return found
+
+    def report(self, *, quick: bool = False) -> WorkloadReport:
+        """Everything that is to be known before trials; runs calibration steps (fewer with `quick`)."""
+        from autoopt.workload.report import make
+
+        return make(self, quick=quick)
+
+    def close(self) -> None:
+        """Ends loader processes, and leaves the user's objects and this process as they were."""
+        self.train_source.rest()
+        if self._held_source is not None:
+            self._held_source.rest()
+        if self.contract.release is not None:
+            self.contract.release()
+        self._model = None
+        self.guard.restore()
+        if self.project is not None:
+            self.project.undo()
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _data(self) -> tuple[Source, Source | None, Literal["own", "held_out", "prequential"]]:
+        train = Source(self.contract.train_dataloader, "train_dataloader", self.code)
+        self.guard.watch_loader(train.loader)
+        if self.contract.val_dataloader is not None:
+            own = Source(self.contract.val_dataloader, "val_dataloader", self.code)
+            self.guard.watch_loader(own.loader)
+            return train, own, "own"
+        split = hold_out(train.loader)
+        if split is None:
+            self.note(
+                "No validation data, and none can be held out of this loader: each batch is scored before it is "
+                "trained on. Write val_dataloader()."
+            )
+            return train, None, "prequential"
+        self.note("No val_dataloader(): a tenth of the training samples is held out for validation.")
+        held = Source(split[1], "val_dataloader", self.code)
+        return Source(split[0], "train_dataloader", self.code), held, "held_out"
+
+    def _build(self, seed: int) -> nn.Module:
+        """Builds the live model under `seed` and keeps its initial state."""
+        begin = time.perf_counter()
+        model = self._call_build(seed)
+        check_trainable(model, self.contract.label)
+        if not is_placed(model):
+            model.to(self.device)
+        self._model = model
+        contract.complete(self.contract, model)
+        self._reset(model, seed)
+        self._states.put(seed, capture(model))
+        self.seconds.setdefault("build", time.perf_counter() - begin)
+        return model
+
+    def _call_build(self, seed: int) -> nn.Module:
+        if self.contract.reset is not None:
+            seed = 0  # reset() makes the difference between seeds; all else is the same in every process
+        seed_everything(derive(seed, "build"))
+        model = self.code("build_model()", self.contract.build_model)
+        if not isinstance(model, nn.Module):
+            raise WorkloadError(
+                f"{self.contract.label}: build_model() returned {_kind(model)}, not a torch.nn.Module.",
+                "Return the model itself.",
+            )
+        return model
+
+    def _state_of(self, seed: int) -> dict[str, Tensor]:
+        """The initial state of a seed whose model is not the live one."""
+        model = self._model
+        assert model is not None
+        first = self._states.any()
+        if self.contract.reset is not None:
+            write(model, first)
+            self._reset(model, seed)
+            state = capture(model)
+        elif not self.contract.rebuildable or is_placed(model):
+            self.note("All seeds start from the same weights: they differ in the order of the data only.")
+            state = first
+        else:
+            state = capture(self._call_build(seed))
+        self._states.put(seed, state)
+        return state
+
+    def _reset(self, model: nn.Module, seed: int) -> None:
+        if self.contract.reset is None:
+            return
+        seed_everything(derive(seed, "reset"))
+        with torch.no_grad():
+            self.code("reset()", self.contract.reset, model, seed)
+
+    def _set_context(self, **changes: Any) -> None:
+        trial = changes.get("is_trial", True)
+        rank, world = (
+            ("0", "1") if trial else (os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1"))
+        )
+        self.code.context = replace(
+            self.code.context,
+            step=0,
+            device=str(self.device),
+            rank=int(rank),
+            world_size=int(world),
+            **changes,
+        )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise DeviceError(f"There is no device {name!r} here.", "Try --device cpu.") from error
+    return device
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
