@@ -1,0 +1,115 @@
+"""A handful of steps that are timed and then undone."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from autoopt.workload.data import clone
+from autoopt.workload.probes import counting_autocast, outside
+
+if TYPE_CHECKING:
+    from autoopt.workload.workload import Workload
+
+_WARM, _TIMED = 3, 10
+_SECONDS = 5.0
+"""Time for the timed steps; at least two are taken, however slow."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Times in seconds, medians of warm steps; `batch` is the first one, on the host."""
+
+    batch: Any
+    first_loss: float
+    first_step: float
+    step: float
+    data: float
+    sparse: bool
+    outside: list[Tensor]
+    autocasts: list[str]
+
+
+def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = False) -> Calibration:
+    """Takes steps with AdamW at rate 0 (SGD where gradients are sparse) and times them.
+
+    The weights stay as they are; other state that a step changes is restored by the next `start`.
+    """
+    batches = workload.batches(seed)
+    batch = clone(next(batches))
+    with counting_autocast() as autocasts:
+        loss = _loss(workload, model, clone(batch))
+    strangers = outside(loss, model)
+    begin = time.perf_counter()
+    loss.backward()  # type: ignore[no-untyped-call]
+    sparse = any(p.grad is not None and p.grad.is_sparse for p in model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.0) if sparse else torch.optim.AdamW(parameters, lr=0.0)
+    warm, timed = (1, 3) if quick else (_WARM, _TIMED)
+    compute: list[float] = []
+    waiting: list[float] = []
+    try:
+        for index in range(warm + timed):
+            waited, took = _step(workload, model, optimizer, batches)
+            compute.append(took)
+            waiting.append(waited)
+            if index >= 2 and time.perf_counter() - begin > _SECONDS:
+                break
+    finally:
+        batches.close()  # type: ignore[attr-defined]
+    skip = min(warm, len(compute) - 2)
+    return Calibration(
+        batch,
+        float(loss.detach()),
+        compute[0],
+        statistics.median(compute[skip:]),
+        statistics.median(waiting[skip:]),
+        sparse,
+        strangers,
+        autocasts,
+    )
+
+
+def _step(
+    workload: Workload, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterator[Any]
+) -> tuple[float, float]:
+    """One optimizer step as training takes it: (seconds waiting for data, seconds of the rest)."""
+    begin = time.perf_counter()
+    taken = [next(batches) for _ in range(workload.settings.accumulate)]
+    ready = time.perf_counter()
+    optimizer.zero_grad(set_to_none=True)
+    for batch in taken:
+        _loss(workload, model, batch).backward()  # type: ignore[no-untyped-call]
+    if workload.settings.clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), workload.settings.clip)
+    optimizer.step()
+    synchronize(workload.device)
+    return ready - begin, time.perf_counter() - ready
+
+
+def _loss(workload: Workload, model: nn.Module, batch: Any) -> Tensor:
+    with workload.autocast():
+        return workload.loss(model, batch)
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the time that is spent inside to `seconds[name]`."""
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begin

@@ -1,0 +1,177 @@
+"""The WorkloadReport: what is known of a workload before any trial."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import sys
+import time
+from collections import Counter
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from autoopt.errors import WorkloadError
+from autoopt.optim import groups
+from autoopt.records import WorkloadReport
+from autoopt.workload import probes
+from autoopt.workload.calibrate import Calibration, calibrate, synchronize, timed
+from autoopt.workload.data import describe, samples
+
+if TYPE_CHECKING:
+    from autoopt.workload.workload import Workload
+
+_SEED = 0
+_EVAL_SECONDS = 2.0
+_PACKAGES = ("autoopt", "torch", "numpy", "lightning", "pytorch-lightning", "transformers")
+
+
+def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
+    """Runs calibration steps and probes, and leaves the workload ready for its first `start`.
+
+    Raises:
+        WorkloadError: the first loss is not finite, or something of the contract is unusable.
+    """
+    seconds = workload.seconds
+    with timed(seconds, "check"):
+        model = workload.start(_SEED, workload.settings.steps)
+    user = workload.baseline(model)
+    with timed(seconds, "calibrate"):
+        calibration = calibrate(workload, model, _SEED, quick=quick)
+    if not math.isfinite(calibration.first_loss):
+        raise WorkloadError(
+            f"The loss of the first batch is {calibration.first_loss} before any training.",
+            "Look for a division by zero or a logarithm of zero in loss(), or for NaN in the data.",
+        )
+    seconds["first_step"] = calibration.first_step
+    model = workload.fresh(_SEED, workload.settings.steps)
+    with timed(seconds, "validation"):
+        initial, eval_batch = _evaluate(workload, model, calibration)
+    with timed(seconds, "probes"):
+        repeats = probes.data_repeats(workload, _SEED)
+        unavailable = probes.unavailable(workload, model, calibration.batch, calibration.sparse)
+    _warn(workload, model, calibration, repeats)
+    split = groups.split(model, user=user.optimizer if user.given else None)
+    report = WorkloadReport(
+        target=workload.target,
+        kind=workload.kind,
+        settings=workload.settings,
+        baseline=user.record(),
+        device=str(workload.device),
+        parameters=sum(p.numel() for p in model.parameters()),
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        dtypes=dict(_dtypes(model)),
+        layers=dict(Counter(type(m).__name__ for m in model.modules() if not any(m.children()))),
+        groups=groups.records(split),
+        batch=describe(calibration.batch),
+        samples_per_batch=samples(calibration.batch),
+        batches_per_epoch=workload.train_source.length,
+        validation=workload.validation,
+        validation_batches=None if workload.validation == "prequential" else len(workload.held),
+        first_loss=calibration.first_loss,
+        initial_loss=initial,
+        restore=workload.restore or "in_place",
+        reproducible_data=repeats,
+        unavailable=unavailable,
+        warnings=workload.notes,
+        modules=digests(workload),
+        seconds={name: round(value, 6) for name, value in seconds.items()},
+        step_seconds=calibration.step,
+        data_seconds=calibration.data,
+        eval_batch_seconds=eval_batch,
+        versions=versions(),
+    )
+    workload.fresh(_SEED, workload.settings.steps)
+    return report
+
+
+def _evaluate(workload: Workload, model: nn.Module, calibration: Calibration) -> tuple[float, float]:
+    """(validation loss before training, seconds per validation batch)."""
+    if workload.validation == "prequential":
+        return calibration.first_loss, 0.0
+    total = len(workload.held)
+    workload.evaluate(model, 1)  # warms up
+    begin = time.perf_counter()
+    score = workload.evaluate(model, 1)
+    synchronize(workload.device)
+    one = time.perf_counter() - begin
+    count = max(1, min(total, int(_EVAL_SECONDS / max(one, 1e-9))))
+    if count > 1:
+        begin = time.perf_counter()
+        score = workload.evaluate(model, count)
+        synchronize(workload.device)
+        one = (time.perf_counter() - begin) / count
+    initial = score.loss if math.isfinite(score.loss) else calibration.first_loss
+    return initial, one
+
+
+def _warn(workload: Workload, model: nn.Module, calibration: Calibration, repeats: bool) -> None:
+    workload.note(probes.half_weights(model))
+    if not repeats:
+        workload.note(
+            "The training data is not reproducible: the same seed gives different batches, so that optimizers are "
+            "compared on different data and small differences cannot be seen. Draw from torch, numpy or random."
+        )
+    if calibration.outside:
+        shapes = ", ".join(str(list(t.shape)) for t in calibration.outside[:3])
+        more = "" if len(calibration.outside) <= 3 else " and more"
+        workload.note(
+            f"The loss sends gradients to {len(calibration.outside)} tensors outside model.parameters() "
+            f"({shapes}{more}): no optimizer trains them. Register them in the model."
+        )
+    if calibration.autocasts and workload.precision != "fp32":
+        workload.note(
+            f"loss() enters autocast itself while PRECISION is {workload.precision}: the precision is set twice. "
+            "Leave it to one of the two."
+        )
+    elif calibration.autocasts:
+        workload.note(
+            "loss() enters autocast itself and PRECISION is fp32: evaluation and gradient scaling do not know of "
+            'it. Prefer PRECISION = "bf16".'
+        )
+    if samples(calibration.batch) is None:
+        workload.note(
+            "A batch holds no tensor: nothing of it is moved to the device, nor are its samples counted."
+        )
+    if workload.contract.evaluate is not None and workload.metric is None:
+        workload.note(
+            "There is evaluate() and no METRIC: the mean validation loss is compared. "
+            'Set METRIC = ("name", "max") or ("name", "min") to compare what evaluate() returns.'
+        )
+    if workload.precision == "fp16" and workload.device.type == "cpu":
+        workload.note("fp16 on a CPU is slow and says little of a GPU; bf16 is the usual choice.")
+
+
+def _dtypes(model: nn.Module) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for parameter in model.parameters():
+        found[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    return found
+
+
+def digests(workload: Workload) -> dict[str, str]:
+    """File of the user's project, relative to its folder -> sha256 of what was imported from it."""
+    if workload.project is None:
+        return {}
+    root = workload.project.code.root
+    found = {}
+    for file in workload.project.modules().values():
+        path = file.resolve()
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+        found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return dict(sorted(found.items()))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a training depends on, of those that are loaded."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in _PACKAGES:
+        if name.replace("-", "_") in sys.modules and name not in found:
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:  # run from a checkout
+                continue
+    return found
