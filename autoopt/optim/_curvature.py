@@ -18,7 +18,7 @@ from torch.optim.optimizer import ParamsT
 from autoopt.optim._base import BaseOptimizer, Closure, run_closure, total_norm
 from autoopt.optim._blocks import HALVES, compute_dtype, real
 from autoopt.optim._difference import Buffers, RandomState, full_precision
-from autoopt.optim._hessian import Average, exact_products, is_compiled, probe, shared_generator, smooth_
+from autoopt.optim._hessian import Average, exact_products, obstacle, probe, shared_generator, smooth_
 from autoopt.optim._scaling import unscale
 
 Method = Literal["double_backward", "finite_difference"]
@@ -152,6 +152,7 @@ class CurvatureOptimizer(BaseOptimizer):
             return self._by_double_backward(closure)
         # "auto", at its first refresh: try the exact way; what the attempt moved is put back if it fails.
         state, buffers = self._random_state(), Buffers(self.module)
+        drawn = None if self.generator is None else self.generator.get_state()
         try:
             result = self._by_double_backward(closure)
         except torch.OutOfMemoryError:
@@ -163,6 +164,8 @@ class CurvatureOptimizer(BaseOptimizer):
             return result
         state.restore()
         buffers.restore()
+        if self.generator is not None and drawn is not None:
+            self.generator.set_state(drawn)
         return self._by_differences(closure)
 
     def _use_differences(self, reason: str) -> None:
@@ -209,11 +212,8 @@ class CurvatureOptimizer(BaseOptimizer):
                 "the gradients carry no graph. Call loss.backward(create_graph=optimizer.create_graph), or "
                 'use hessian="finite_difference" with step(closure).'
             )
-        if not self._inspected and is_compiled(grads):
-            raise RuntimeError(
-                "a compiled model has no second derivative. Use hessian="
-                '"finite_difference" with step(closure), or do not compile the model.'
-            )
+        if not self._inspected and (found := obstacle(grads)) is not None:
+            raise RuntimeError(f'{found}. Use hessian="finite_difference" with step(closure).')
         self._inspected = True
         samples = self.param_groups[0]["n_samples"]
         average = Average(samples)

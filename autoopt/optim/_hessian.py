@@ -63,19 +63,26 @@ def exact_products(
     return [torch.zeros_like(p) if hz is None else hz.detach() for p, hz in zip(params, found, strict=True)]
 
 
-def is_compiled(grads: Iterable[Tensor]) -> bool:
-    """Whether a graph runs through torch.compile's backward, which cannot be differentiated again."""
+def obstacle(grads: Iterable[Tensor]) -> str | None:
+    """What in the gradients' graph has no second derivative, or None.
+
+    Looked for in the graph because differentiating does not always fail there: a gradient of a function that is
+    differentiable once is cut off silently, as if it had no curvature.
+    """
     waiting = [g.grad_fn for g in grads if g.grad_fn is not None]
     seen = set(waiting)
     while waiting:
         node = waiting.pop()
-        if node.name().startswith("CompiledFunction"):
-            return True
+        name = node.name()
+        if name.startswith("CompiledFunction"):
+            return "a compiled model has no second derivative"
+        if name == "torch::autograd::Error":
+            return "the loss contains a function that is differentiable once only"
         for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 waiting.append(following)
-    return False
+    return None
 
 
 class Average:

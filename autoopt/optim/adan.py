@@ -182,7 +182,8 @@ class Adan(BaseOptimizer):
         target, g = real(p), real(g)
         m, v, n, prev = (real(state[k]) for k in (*_MOMENTS, "prev_grad"))
         dtype = compute_dtype(p.dtype)
-        x, g = target.to(dtype), g.to(dtype)
+        # A copy where autograd keeps it: the parameter itself is overwritten below.
+        x, g = target.to(dtype, copy=group["differentiable"]), g.to(dtype)
         g = -g if group["maximize"] else g
         g = g if clip is None else g * clip.to(g.device, dtype)
         step = state["step"] + 1

@@ -126,13 +126,14 @@ class SGDSaI(BaseOptimizer):
             largest = self._largest() if any(g["normalize"] for g in self.param_groups) else None
             for group in self.param_groups:
                 rows: list[tuple[Tensor, Tensor]] = []
-                tensors = needs_tensors(group)
+                on_device = largest is not None and group["normalize"] and largest.device.type != "cpu"
+                tensors = needs_tensors(group) or on_device
                 for p, g in self._with_gradient(group):
                     if tensors or (p in started and p.device.type != "cpu"):
                         self._step_with_tensors(p, g, group, largest, started.get(p))
                     else:
                         rows.append((p, g))
-                self._step_with_floats(rows, group, largest)
+                self._step_with_floats(rows, group, largest, started)
         return loss
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -157,19 +158,26 @@ class SGDSaI(BaseOptimizer):
         with torch.no_grad():
             for p, g, group in unknown:
                 state = self.state[p]
-                arrival = arriving.pop(p, None)
-                if arrival is not None and arrival.ratio() > 0:
-                    state["ratio"], state["measured"] = arrival.value, True
-                    continue
+                arrival = arriving.get(p)
+                if arrival is not None and arrival.ready():
+                    del arriving[p]
+                    if arrival.value.item() > 0:
+                        state["ratio"], state["measured"] = arrival.value, True
+                        continue
                 fresh = _ratio(g, group["eps"], group["max_ratio"])
-                before = state.setdefault("ratio", torch.zeros_like(fresh))
+                if not state:
+                    state["ratio"] = torch.zeros_like(fresh)
+                    if group["momentum"]:
+                        state["momentum_buffer"] = self._new_state(p, group["state_dtype"])
+                before = state["ratio"]
                 state["ratio"] = torch.where(before == 0, fresh, before)
                 started[p] = (before == 0) & (fresh != 0)
                 if fresh.device.type == "cpu":
                     state["measured"] = bool(state["ratio"].item() > 0)
                 else:
                     state["measured"] = False
-                    arriving[p] = _Arrival(state["ratio"])
+                    if p not in arriving:
+                        arriving[p] = _Arrival(state["ratio"])
         return started
 
     def _largest(self) -> Tensor | None:
@@ -181,7 +189,7 @@ class SGDSaI(BaseOptimizer):
         return torch.stack([r.to(device, torch.float64) for r in ratios]).max()
 
     def _buffer(self, p: Tensor, group: dict[str, Any]) -> tuple[Tensor, bool]:
-        """The momentum buffer, and whether it is new."""
+        """The momentum buffer, and whether it is new: momentum may be switched on in mid-run."""
         state = self.state[p]
         new = "momentum_buffer" not in state
         if new:
@@ -189,7 +197,11 @@ class SGDSaI(BaseOptimizer):
         return state["momentum_buffer"], new
 
     def _step_with_floats(
-        self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any], largest: Tensor | None
+        self,
+        pairs: list[tuple[Tensor, Tensor]],
+        group: dict[str, Any],
+        largest: Tensor | None,
+        started: dict[Tensor, Tensor],
     ) -> None:
         lr = host(group["lr"])
         over = host(largest) if largest is not None and group["normalize"] else 1.0
@@ -203,6 +215,7 @@ class SGDSaI(BaseOptimizer):
             new = False
             if group["momentum"]:
                 buffer, new = self._buffer(p, group)
+                new = new or p in started
                 tensors = (*tensors, real(buffer))
             key = (new, p.device, *(t.dtype for t in tensors))
             alike.setdefault(key, []).append(Row(tensors, -lr * ratio))
@@ -217,7 +230,8 @@ class SGDSaI(BaseOptimizer):
         target, g = real(p), real(g)
         dtype = compute_dtype(p.dtype)
         ratio = state["ratio"].to(p.device, dtype)
-        x, g = target.to(dtype), (-g if group["maximize"] else g).to(dtype)
+        # A copy where autograd keeps it: the parameter itself is overwritten below.
+        x, g = target.to(dtype, copy=group["differentiable"]), (-g if group["maximize"] else g).to(dtype)
         if started is not None:
             g = torch.where(ratio > 0, g, torch.zeros_like(g))  # until it is measured, NaN may be in it
         m = g
@@ -271,9 +285,9 @@ class _Arrival:
         self._done = torch.Event(value.device)
         self._done.record(torch.accelerator.current_stream(value.device))
 
-    def ratio(self) -> float:
-        """The number, 0 while it has not arrived."""
-        return self.value.item() if self._done.query() else 0.0
+    def ready(self) -> bool:
+        """Whether `value` holds it."""
+        return bool(self._done.query())
 
 
 class _Kernel:
