@@ -64,16 +64,17 @@ class FileEngine:
         request = self._request
         torch.set_num_threads(request.threads)
         torch.set_num_interop_threads(1)
-        if request.device.startswith("cuda"):
-            # So that a bare `.cuda()` in the user's code goes to the card of this worker.
-            torch.cuda.set_device(request.device)
-        # The first optimizer of a process imports torch's compiler (over a second): paid here, in parallel
-        # with the other workers, and not by the first trial.
-        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-
+        device = torch.device(request.device)
+        if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
+            # So that a bare `.cuda()` in the user's code goes to the card of this worker. A card that is not
+            # there is refused by the workload, in words.
+            torch.cuda.set_device(device)
         from autoopt.workload import load
 
         workload = load(request.target, request.arguments, request.flags, request.device)
+        # The first optimizer of a process imports torch's compiler (over a second): paid here, in parallel
+        # with the other workers, and not by the first trial.
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
         self._engine = WorkloadEngine(workload)
         return self._engine.load(full=full)
 

@@ -91,9 +91,10 @@ def _watch(worker: int, coordinator: int, commands: int) -> int | None:
         gone = any(
             event & (select.POLLHUP | select.POLLERR) for fd, event in poll.poll(gap * 1000) if fd == commands
         )
-        pid, status = os.waitpid(worker, os.WNOHANG)
-        if pid:
-            return status
+        # Any child: orphans of the worker's become ours, and must not pile up as zombies.
+        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            if ended[0] == worker:
+                return ended[1]
         if gone or os.getppid() != coordinator:
             return None
 

@@ -137,14 +137,18 @@ class Process:
 
     def mark(self) -> None:
         """From here on what is logged belongs to the next trial: `tail` shows nothing older."""
-        self._log_start = self._log.stat().st_size
+        with contextlib.suppress(FileNotFoundError):
+            self._log_start = self._log.stat().st_size
 
     def tail(self, lines: int = 12) -> str:
         """The last lines that the process wrote to its log since the mark; empty when it wrote nothing."""
-        with self._log.open("rb") as log:
-            end = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, end - _TAIL_BYTES))
-            text = log.read().decode(errors="replace")
+        try:
+            with self._log.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start, end - _TAIL_BYTES))
+                text = log.read().decode(errors="replace")
+        except FileNotFoundError:  # somebody tidied up
+            return ""
         kept = [line.rstrip()[:_LINE_CHARACTERS] for line in text.splitlines() if not _NOISE.match(line)]
         return "\n".join([line for line in kept if line][-lines:])
 

@@ -68,7 +68,14 @@ class Slot:
             return None
         self.error = None
         self._oom_kills = oom_kills()
-        self.process = self._start()
+        try:
+            self.process = self._start()
+        except OSError as error:
+            self._deaths += 1
+            self.error = WorkerError(
+                f"A worker could not be started: {error}.", "Free memory or disk space, or use fewer workers."
+            )
+            return None
         self._enter(State.LOADING)
         return self.process
 

@@ -221,6 +221,19 @@ def test_a_worker_knows_that_it_is_one(make_pool: MakePool, tmp_path: Path) -> N
     assert "argv ['some/model.py', '--size', '3']" in log
 
 
+def test_workers_that_cannot_be_started_are_an_error(make_pool: MakePool, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkerError, match="could not be started"):
+        make_pool(log_dir=tmp_path / "file").start()
+
+
+def test_a_log_that_was_removed_hurts_nothing(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool()
+    pool.start()
+    (tmp_path / "worker-0.log").unlink()
+    assert result_of(pool, spec(1, "segfault")).outcome is Outcome.CRASHED
+
+
 @pytest.mark.parametrize("options", [{"workers": 0}, {"devices": []}])
 def test_a_pool_of_nothing_is_refused(make_pool: MakePool, options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="at least one"):
