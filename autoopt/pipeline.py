@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 from autoopt import __version__
 from autoopt import policy as policies
 from autoopt.errors import AutooptError, NoResult, UsageError
+from autoopt.journal import (
+    changed_settings,
+    changed_workload,
+    has_run,
+    refuse_changes,
+    replay,
+    spent_seconds,
+)
 from autoopt.optim import registry
 from autoopt.optim.spec import OptimSpec
 from autoopt.policy import Policy
@@ -33,7 +41,7 @@ from autoopt.records import (
     WorkloadLoaded,
     WorkloadReport,
 )
-from autoopt.run import Run, refuse_changes, spent_seconds
+from autoopt.run import Run
 from autoopt.session import Clock, Observer, Silent, Stop, hopeless, run_trials
 from autoopt.trials.runner import Runner
 from autoopt.tuning import score
@@ -49,6 +57,10 @@ REPORT_SECONDS = 2.5
 """Kept of the budget for choosing, writing the report and ending the workers."""
 _LAST = ("adamw", "sgd")
 """Never cut before the others: no comparison is worth much without them."""
+
+
+DEFAULT_BUDGET = "5m"
+DEFAULT_POLICY = "balanced"
 
 
 @dataclass
@@ -84,13 +96,13 @@ def profile(
     *,
     steps: int | None = None,
     epochs: float | None = None,
-    budget: str | float = "5m",
-    policy: str | Path = "balanced",
+    budget: str | float | None = None,
+    policy: str | Path | None = None,
     optimizers: Sequence[str] | None = None,
-    device: str = "auto",
+    device: str | None = None,
     workers: int | None = None,
     precision: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     accept_changes: bool = False,
@@ -103,13 +115,13 @@ def profile(
     Args:
         target: a file in the contract of `model.py`, or "package.module:function".
         steps: optimizer steps of the real run; else `epochs`, else the file's STEPS, else 1000.
-        budget: wall-clock of everything, "90s", "5m", "1h30m" or seconds.
-        policy: name of a shipped policy, or a file.
+        budget: wall-clock of everything, "90s", "5m" (the default), "1h30m" or seconds.
+        policy: name of a shipped policy ("balanced" unless given), or a file.
         optimizers: registry names to compare; the policy's candidates unless given.
         device: "auto", "cpu", "cuda:0", or several: "cuda:0,cuda:1".
         workers: trials at once; as many as cores and memory allow unless given.
         out: folder; `autoopt-out/<name>` unless given.
-        resume: go on with the run in `out`.
+        resume: go on with the run in `out`; what is not given here is what that run was started with.
         args: handed to the function of a "package.module:function" target.
         flags: accumulate, clip, schedule, warmup: see `records.Flags`.
 
@@ -123,18 +135,18 @@ def profile(
         >>> rec = autoopt.profile("examples/digits_mlp/model.py", budget="60s")  # doctest: +SKIP
         >>> optimizer, scheduler = rec.build(model)  # doctest: +SKIP
     """
-    job = Job(
-        target=str(target),
+    job = make_job(
+        str(target),
         out=Path(out) if out is not None else default_out(str(target)),
-        budget=parse_duration(budget),
-        policy=policies.load(str(policy)),
+        resume=resume,
+        budget=budget,
+        policy=policy,
         flags=Flags(steps=steps, epochs=epochs, precision=precision, **flags),  # type: ignore[arg-type]
-        arguments=list(args),
-        optimizers=list(optimizers) if optimizers is not None else None,
+        arguments=args,
+        optimizers=optimizers,
         seed=seed,
         device=device,
         workers=workers,
-        resume=resume,
         accept_changes=accept_changes,
         observer=observer or Silent(),
     )
@@ -216,6 +228,62 @@ def choose(
         return found
 
 
+def make_job(
+    target: str,
+    *,
+    out: Path,
+    resume: bool,
+    budget: str | float | None,
+    policy: str | Path | None,
+    flags: Flags,
+    arguments: Sequence[str],
+    optimizers: Sequence[str] | None,
+    seed: int | None,
+    device: str | None,
+    workers: int | None,
+    **rest: Any,
+) -> Job:
+    """A job from what was given; what was not (`None`) is a default, or what the resumed run was started with."""
+    before = started(out) if resume else None
+    if before is not None:
+        unset = flags == Flags()
+        return Job(
+            target,
+            out,
+            budget=before.budget_seconds if budget is None else parse_duration(budget),
+            policy=Policy.model_validate(before.policy) if policy is None else policies.load(str(policy)),
+            flags=before.flags if unset else flags,
+            arguments=list(arguments) or before.arguments,
+            optimizers=before.optimizers if optimizers is None else list(optimizers),
+            seed=before.seed if seed is None else seed,
+            device=before.device if device is None else device,
+            workers=(before.workers or None) if workers is None else workers,
+            resume=True,
+            **rest,
+        )
+    return Job(
+        target,
+        out,
+        budget=parse_duration(DEFAULT_BUDGET if budget is None else budget),
+        policy=policies.load(str(policy or DEFAULT_POLICY)),
+        flags=flags,
+        arguments=list(arguments),
+        optimizers=None if optimizers is None else list(optimizers),
+        seed=seed or 0,
+        device=device or "auto",
+        workers=workers,
+        resume=resume,
+        **rest,
+    )
+
+
+def started(out: Path) -> RunStarted | None:
+    """How the run in a folder was started; `None` when there is none."""
+    if not has_run(out):
+        return None
+    return next((e for e in replay(out) if isinstance(e, RunStarted)), None)
+
+
 def default_out(target: str) -> Path:
     """autoopt-out/<name>: the file's stem, or module.function."""
     path = Path(target)
@@ -230,8 +298,8 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
     Raises:
         AutooptError: with everything that was measured kept in the run's folder.
     """
-    chosen = job.policy if job.optimizers is None else job.policy.restrict(job.optimizers)
-    job.policy = chosen
+    if job.optimizers is not None:
+        job.policy = job.policy.restrict(job.optimizers)
     stop = Stop()
     with ExitStack() as stack:
         run = Run.open(job.out) if job.resume else Run.create(job.out, stay=_stay(job.target))
@@ -241,7 +309,7 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
         clock = Clock(job.began, spent)
         events = _Events(run, job.observer)
         if past:
-            refuse_changes(past, _started(job), accept=job.accept_changes)
+            refuse_changes(changed_settings(past, _started(job)), accept=job.accept_changes)
             events(RunResumed(at=time.time(), dropped_bytes=run.dropped_bytes, spent_seconds=spent))
         else:
             if run.moved is not None:
@@ -294,7 +362,7 @@ class _Session:
         job, begin = self.job, self.clock()
         first = next((e for e in self.past if isinstance(e, WorkloadLoaded)), None)
         if first is not None:
-            refuse_changes(self.past, _started(job), self.report.modules, accept=job.accept_changes)
+            refuse_changes(changed_workload(self.past, self.report), accept=job.accept_changes)
             # The plan of the first sitting holds, so its measurements do too.
             self.report = first.report.model_copy(update={"seconds": self.report.seconds})
         self.events(WorkloadLoaded(at=time.time(), report=self.report))
@@ -363,7 +431,9 @@ class _Session:
         policy, report, cut = self.job.policy, self.report, dict[str, str]()
         own = report.baseline.registry_name
         if own is not None and own not in policy.candidates and self.job.optimizers is None:
-            policy = policy.restrict([own, *policy.candidates])
+            policy = policy.model_copy(
+                update={"candidates": {own: policies.Candidate(), **policy.candidates}}
+            )
         order = [n for n in (own, *_LAST) if n in policy.candidates]
         order += [n for n in policy.candidates if n not in order]
         specs = {}
@@ -400,7 +470,7 @@ class _Session:
 
         write_text(self.run.recommendation, recipe.dump(recommendation))
         if self.report.kind != "callables":
-            write_text(self.run.script, snippet.script(recommendation))
+            write_text(self.run.script, snippet.script(recommendation, self.run.folder))
         write_text(self.run.report, html.render(recommendation, planner.results))
 
 

@@ -36,6 +36,8 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
     begin = time.perf_counter()
     model = workload.start(spec.seed, spec.steps)
     optimizer, rate = _build(workload, model, spec)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]  # whatever a scheduler of the user's has left there
     built = time.perf_counter()
     batches = _Watched(workload.batches(spec.seed))
     meter = StepMemory(model, workload.device)

@@ -210,7 +210,7 @@ def describe(
         affordable_steps=int(seconds * costs.workers * _USEFUL / costs.step),
         stages=stages,
         cut={**cut, **dropped},
-        confidence=label,  # type: ignore[arg-type]
+        confidence=label,
         next_level_seconds=_next_level(candidates, total, costs, seconds, budget, split, most, label),
         notes=_notes(made, total),
     )

@@ -23,9 +23,9 @@ def to_coordinate(value: float, scale: str) -> float:
 def from_coordinate(coordinate: float, scale: str) -> float:
     """The inverse of `to_coordinate`."""
     if scale == "log":
-        return 10.0**coordinate
+        return math.pow(10.0, coordinate)
     if scale == "one_minus_log":
-        return 1 - 10.0**-coordinate
+        return 1 - math.pow(10.0, -coordinate)
     return coordinate
 
 

@@ -1,0 +1,239 @@
+"""From the trials and the policy to a Recommendation with its reasons."""
+
+from __future__ import annotations
+
+import math
+
+from autoopt.errors import NoResult
+from autoopt.recommend.evidence import Evidence, paired
+from autoopt.recommend.gain import gain
+from autoopt.recommend.numbers import largest
+from autoopt.recommend.rows import rows
+from autoopt.records import BASELINE, Choice, Confidence, Expected, Gain, Hyper, Outcome, Recommendation, Row
+from autoopt.schedule import warmup_steps
+from autoopt.tuning import horizon
+from autoopt.tuning.verdict import Candidate, Verdict, at_equal_time, decide
+
+__all__ = ["Evidence", "paired", "recommend"]
+
+_NEAR_THE_EDGE = 0.3
+
+
+def recommend(e: Evidence) -> Recommendation:
+    """The recommendation that the evidence supports.
+
+    Raises:
+        NoResult: trials were run, and every one failed or diverged.
+    """
+    if not e.planner.layout.screen_steps or not e.planner.results:
+        return _untuned(e)
+    candidates = _candidates(e)
+    if not candidates:
+        raise NoResult(_why_nothing(e), "The logs folder beside the events has what your code printed.")
+    verdict = decide(
+        candidates,
+        e.noise,
+        tolerance=e.policy.tolerance,
+        tie_order=e.policy.tie_order,
+        paired=e.paired,
+    )
+    choice, notes = _carried(e, verdict)
+    cut = {a.name: a.dropped for a in e.planner.arms.values() if a.dropped.startswith("cut")}
+    return Recommendation(
+        name=e.name,
+        recommendation=choice,
+        expected=e.expected(verdict.chosen.key),
+        against_yours=gain(e, verdict),
+        confidence=_confidence(e, verdict),
+        reason=_reason(e, verdict),
+        optimizers=rows(e, verdict),
+        cut={**e.planner.plan.cut, **cut},
+        settings=e.report.settings,
+        workload=e.report,
+        policy=e.policy.model_dump(mode="json"),
+        ledger={k: round(v, 3) for k, v in e.ledger.items()},
+        provenance=e.provenance,
+        notes=[*e.notes, *notes],
+        complete=e.complete,
+    )
+
+
+def _candidates(e: Evidence) -> list[Candidate]:
+    found = []
+    for key in e.scores:
+        arm = e.planner.arms[key[0]]
+        diverged = any(
+            t.diverged and t.steps == e.steps and tuple(sorted(t.hyper.items())) == key[1]
+            for t in arm.tried.values()
+        )
+        if arm.dropped or diverged:
+            continue
+        used = dict(e.used(key))
+        if e.policy.objective == "loss_at_time":
+            shift = _time_shift(e, key[0])
+            used = {s: y + shift for s, y in used.items()}
+        own = e.results_of(key[0])
+        cost = {"time": e.step_seconds(key[0]), "memory": largest(r.peak_bytes for r in own)}
+        found.append(Candidate(key, used, e.fresh(key), cost))
+    return found
+
+
+def _time_shift(e: Evidence, name: str) -> float:
+    """What y gains or loses when this optimizer trains for as many seconds as AdamW would."""
+    slope, mine = e.slope(name), e.step_seconds(name)
+    if slope is None or not mine:
+        return 0.0
+    return at_equal_time(0.0, slope, mine, e.step_seconds("adamw") or e.planner.plan.step_seconds)
+
+
+def _carried(e: Evidence, verdict: Verdict) -> tuple[Choice, list[str]]:
+    """The choice at the real run's length, and what the user should know about how it got there."""
+    name, hyper = verdict.chosen.key[0], dict(verdict.chosen.key[1])
+    arm, notes = e.planner.arms[name], list[str]()
+    if not arm.tunable:
+        return _choice(e, name, hyper, None, tuned=True), notes
+    estimate = horizon.best_at(arm.points([e.planner.seed]), e.total)
+    if e.steps is not None and e.steps < e.total and estimate is not None:
+        x = min(estimate.x, math.log10(hyper["lr"]))
+        if math.log10(hyper["lr"]) - x > 0.02:
+            kind = (
+                "as measured between two lengths here"
+                if estimate.measured
+                else "by a prior, not measured here"
+            )
+            notes.append(
+                f"learning rate lowered from {hyper['lr']:.3g} at {e.steps} steps to {10**x:.3g} at {e.total}, "
+                f"{kind}; betas and weight decay are those of the shorter trials"
+            )
+            hyper["lr"] = float(f"{10**x:.2g}")
+    limit = horizon.edge(arm.points())
+    if limit is not None and limit - math.log10(hyper["lr"]) <= _NEAR_THE_EDGE:
+        notes.append(
+            f"a learning rate of {10**limit:.3g} diverged: the recommended one is close to that edge"
+        )
+    return _choice(e, name, hyper, estimate, tuned=True), notes
+
+
+def _choice(
+    e: Evidence, name: str, hyper: Hyper, estimate: horizon.Estimate | None, *, tuned: bool
+) -> Choice:
+    settings, base = e.report.settings, e.report.baseline
+    around = None
+    if estimate is not None and "lr" in hyper:
+        low, high = min(10**estimate.low, hyper["lr"]), max(10**estimate.high, hyper["lr"])
+        around = (float(f"{low:.2g}"), float(f"{high:.2g}"))
+    spec = e.specs.get(name)
+    if spec is not None:
+        class_, arguments = spec.target, spec.arguments(hyper)
+    else:
+        own = e.specs.get(base.registry_name or "")
+        hyper = hyper or dict(base.hyper)
+        class_, arguments = (own.target, own.arguments(hyper)) if own else (base.optimizer, dict(hyper))
+    return Choice(
+        optimizer=name,
+        class_=class_,
+        arguments={k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
+        hyper=hyper,
+        lr_interval=around,
+        groups=e.report.groups,
+        no_decay=list(e.policy.no_decay),
+        schedule=settings.schedule,
+        warmup_steps=warmup_steps(settings.warmup, settings.steps),
+        steps=settings.steps,
+        tuned=tuned,
+    )
+
+
+def _confidence(e: Evidence, verdict: Verdict) -> Confidence:
+    chosen, share, seeds = verdict.chosen, (e.steps or 0) / e.total, len(verdict.chosen.scores)
+    reasons = [
+        "the longest trials have the length of the real run"
+        if share >= 1
+        else f"the longest trials have {100 * share:.3g} % of the real run's length",
+        f"measured on {seeds} fresh seed{'s' * (seeds > 1)}"
+        if chosen.fresh
+        else "measured on the seed it was tuned on",
+        "ahead of every other optimizer, or shown to tie with it"
+        if verdict.decided
+        else "the order of the first ones is undecided",
+    ]
+    label = "medium" if share >= 0.25 and chosen.fresh else "low"
+    if share >= 1 and seeds >= 3 and chosen.fresh and verdict.decided:
+        label = "high"
+    if not e.paired:
+        label = "low" if label == "low" else "medium"
+        reasons.append("trials did not see the same batches, so the intervals are unpaired")
+    if not e.complete:
+        label = "low" if label == "low" else "medium"
+        reasons.append("the run was stopped early")
+    if e.report.validation == "prequential":
+        label = "low"
+        reasons.append("there is no held-out data: batches were scored before they were trained on")
+    return Confidence(label=label, reasons=reasons)
+
+
+def _reason(e: Evidence, verdict: Verdict) -> str:
+    chosen, lowest = verdict.chosen, verdict.lowest
+    name = e.title(chosen.key[0])
+    if chosen is not lowest:
+        return (
+            f"{name} ties with {e.title(lowest.key[0])} within {100 * e.policy.tolerance:.3g} % and is cheaper."
+            if chosen.key[0] != BASELINE
+            else f"{e.title(lowest.key[0])} is no better than {name} by more than {100 * e.policy.tolerance:.3g} %."
+        )
+    at = "at the real length" if (e.steps or 0) >= e.total else f"at {e.steps} of {e.total} steps"
+    rivals = sorted((gap.mean, key) for key, gap in verdict.gaps.items() if key[0] != chosen.key[0])
+    if not rivals:
+        return f"{name} is the only optimizer with a finished comparison {at}."
+    second, what = rivals[0][1], f"expected {e.score.metric[0]}" if e.score.metric else "expected loss"
+    sure = 100 * (1 - verdict.gaps[second].probability_below(0.0))
+    return f"{name} has the best {what} {at}: better than {e.title(second[0])} with {sure:.0f} % probability."
+
+
+def _why_nothing(e: Evidence) -> str:
+    results = e.planner.results
+    failed = [r for r in results if r.outcome not in (Outcome.DIVERGED, Outcome.COMPLETED)]
+    if not failed:
+        return f"All {len(results)} trials diverged: no learning rate that was tried trains this model."
+    return f"No trial of {len(results)} can be used; the last failure: {failed[-1].message or failed[-1].outcome}."
+
+
+def _untuned(e: Evidence) -> Recommendation:
+    """No budget for a comparison: the user's own where there is one, else a setting from the policy."""
+    own = e.report.baseline.source == "configure_optimizers"
+    name = BASELINE if own else "adamw" if "adamw" in e.specs else next(iter(e.specs))
+    hyper = {} if own else e.policy.candidates[name].start(e.specs[name])
+    what = "your own optimizer" if own else f"{e.title(name)} at the policy's starting point"
+    unknown = Expected(
+        loss=None,
+        low=None,
+        high=None,
+        steps=e.total,
+        seeds=0,
+        step_seconds=e.report.step_seconds,
+        samples_per_second=None,
+        state_bytes=None,
+        peak_bytes=None,
+    )
+    return Recommendation(
+        name=e.name,
+        recommendation=_choice(e, name, hyper, None, tuned=False),
+        expected=unknown,
+        against_yours=Gain(
+            verdict="keep" if own else "unknown",
+            yours=None,
+            chosen=None,
+            sentence=f"not tuned: the budget does not reach one comparison; {what} is handed on as it is",
+        ),
+        confidence=Confidence(label="low", reasons=["nothing was measured"]),
+        reason=f"Not tuned: {what}, because no trial of a sensible length fits the budget.",
+        optimizers=[Row(optimizer=n, status="not tried", reason="no trial fits the budget") for n in e.specs],
+        cut=e.planner.plan.cut,
+        settings=e.report.settings,
+        workload=e.report,
+        policy=e.policy.model_dump(mode="json"),
+        ledger={k: round(v, 3) for k, v in e.ledger.items()},
+        provenance=e.provenance,
+        notes=e.notes,
+        complete=e.complete,
+    )

@@ -1,0 +1,153 @@
+"""Everything a recommendation is made from, and what follows from it directly."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autoopt.optim.spec import OptimSpec
+from autoopt.policy import Policy
+from autoopt.recommend.numbers import largest, mean, median
+from autoopt.records import BASELINE, Expected, Outcome, TrialResult, WorkloadReport
+from autoopt.tuning.arm import Arm, Key, key_of
+from autoopt.tuning.planner import FRESH_SEEDS, Planner
+from autoopt.tuning.ranking import Noise, interval, pooled_noise
+from autoopt.tuning.score import Score
+
+Scores = Mapping[Key, Mapping[int, float]]
+"""configuration -> seed -> y."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run has found out.
+
+    Args:
+        specs: registry name -> spec, of those that were planned.
+        ledger: where the seconds went.
+        complete: False when the run was stopped early.
+        notes: what the report should say besides.
+    """
+
+    name: str
+    report: WorkloadReport
+    policy: Policy
+    specs: Mapping[str, OptimSpec]
+    planner: Planner
+    ledger: dict[str, float]
+    provenance: dict[str, Any]
+    complete: bool
+    notes: list[str]
+
+    @cached_property
+    def paired(self) -> bool:
+        """Whether trials of one seed were proven to see the same batches."""
+        return paired(self.planner.results)
+
+    @property
+    def total(self) -> int:
+        """Steps of the real run."""
+        return self.report.settings.steps
+
+    @property
+    def score(self) -> Score:
+        return self.planner.score
+
+    @cached_property
+    def steps(self) -> int | None:
+        """The longest length at which anything was completed without diverging."""
+        arms = [arm for arm in self.planner.arms.values() if not arm.dropped]
+        trials = [t for arm in arms for t in arm.tried.values()]
+        return max((t.steps for t in trials if t.y is not None and not t.diverged), default=None)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """y of every configuration at the longest length."""
+        return {} if self.steps is None else self.planner.scores(self.steps)
+
+    @cached_property
+    def noise(self) -> Noise:
+        return pooled_noise(list(self.scores.values()), self.paired)
+
+    def used(self, key: Key) -> Mapping[int, float]:
+        """y by seed at the longest length: fresh seeds alone where there are any."""
+        first = self.planner.seed + FRESH_SEEDS
+        fresh = {s: y for s, y in self.scores[key].items() if s >= first}
+        return fresh or self.scores[key]
+
+    def fresh(self, key: Key) -> bool:
+        """Whether a configuration was measured on seeds that tuning never saw."""
+        return any(s >= self.planner.seed + FRESH_SEEDS for s in self.scores[key])
+
+    def results_of(self, optimizer: str) -> list[TrialResult]:
+        return [r for r in self.planner.results if r.spec.optimizer == optimizer]
+
+    def short_best(self, arm: Arm) -> TrialResult | None:
+        """The best trial of an optimizer at the screen's length."""
+        best = arm.best(self.planner.layout.screen_steps, self.planner.seed)
+        return None if best is None else next(r for r in self.planner.results if r.spec.id == best.id)
+
+    def step_seconds(self, optimizer: str) -> float | None:
+        return median(r.step_seconds for r in self.results_of(optimizer))
+
+    def title(self, optimizer: str) -> str:
+        """An optimizer in words."""
+        if optimizer != BASELINE:
+            return self.specs[optimizer].title
+        own = self.report.baseline.source == "configure_optimizers"
+        return "your own optimizer" if own else "AdamW at its default"
+
+    def slope(self, optimizer: str) -> float | None:
+        """dy / d log(steps) between an optimizer's best at the screen's length and at the longest."""
+        arm, short = self.planner.arms[optimizer], self.planner.layout.screen_steps
+        if self.steps is None or short == self.steps:
+            return None
+        a, b = arm.best(short, self.planner.seed), arm.best(self.steps, self.planner.seed)
+        if a is None or b is None or a.y is None or b.y is None:
+            return None
+        return (b.y - a.y) / math.log(self.steps / short)
+
+    def expected(self, key: Key) -> Expected:
+        """What a configuration reached at the longest length, over the seeds that count, and what it costs."""
+        used, own = self.used(key), self.results_of(key[0])
+        counted = [
+            r
+            for r in own
+            if r.spec.steps == self.steps
+            and r.spec.seed in used
+            and r.outcome is Outcome.COMPLETED
+            and key_of(key[0], r.spec.hyper) == key
+        ]
+        by_metric = self.score.metric is not None
+        low, high = interval(used, self.noise)
+        centre = statistics.fmean(used.values())
+        return Expected(
+            loss=mean(r.loss for r in counted) if by_metric else self.score.unit(centre),
+            low=None if by_metric else self.score.unit(low),
+            high=None if by_metric else self.score.unit(high),
+            metric=mean(r.metric for r in counted),
+            steps=self.steps or 0,
+            seeds=len(used),
+            step_seconds=self.step_seconds(key[0]),
+            samples_per_second=median(r.samples_per_second for r in own),
+            state_bytes=largest(r.state_bytes for r in own),
+            peak_bytes=largest(r.peak_bytes for r in own),
+            peak_source=next((r.peak_source for r in own if r.peak_bytes), "unknown"),
+        )
+
+
+def paired(results: list[TrialResult]) -> bool:
+    """Whether all trials of a seed saw the same batches, as far as the shorter of each two went."""
+    longest: dict[int, list[str]] = {}
+    for result in results:
+        known = longest.setdefault(result.spec.seed, [])
+        shared = min(len(known), len(result.digests))
+        if known[:shared] != result.digests[:shared]:
+            return False
+        if len(result.digests) > len(known):
+            longest[result.spec.seed] = result.digests
+    return True

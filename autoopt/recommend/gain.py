@@ -1,0 +1,87 @@
+"""The answer to the user's question: is it better than mine, by how much, and what made the difference?"""
+
+from __future__ import annotations
+
+import statistics
+
+from autoopt.recommend.evidence import Evidence
+from autoopt.recommend.numbers import words
+from autoopt.records import BASELINE, Gain, WorkloadReport
+from autoopt.tuning.arm import Key, key_of
+from autoopt.tuning.ranking import difference
+from autoopt.tuning.verdict import Verdict
+
+
+def gain(e: Evidence, verdict: Verdict) -> Gain:
+    """Chosen against the user's own optimizer, over the seeds that both ran."""
+    chosen, baseline = verdict.chosen.key, e.planner.arms.get(BASELINE)
+    own = key_of(BASELINE, baseline.start) if baseline else None
+    what = e.score.metric[0] if e.score.metric else "loss"
+    if own is None or own not in e.scores:
+        return Gain(
+            verdict="unknown",
+            yours=None,
+            chosen=_value(e, chosen),
+            sentence=f"against yours: not known, yours has no finished trial of {e.steps} steps",
+        )
+    if chosen == own:
+        before = e.expected(own)
+        return Gain(
+            verdict="keep",
+            yours=_value(e, own),
+            chosen=_value(e, own),
+            low=before.low,
+            high=before.high,
+            sentence=f"keep what you have ({_named(e.report)}): {what} {words(_value(e, own))}, and nothing "
+            "that was tried is shown to be better",
+        )
+    return _against(e, chosen, own, what)
+
+
+def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
+    gap = difference(e.scores[chosen], e.scores[own], e.noise, e.paired)
+    shared = sorted(set(e.scores[own]) & set(e.scores[chosen]))
+    base = statistics.fmean([e.scores[own][s] for s in shared] or list(e.used(own).values()))
+    yours, ours = e.score.unit(base), e.score.unit(base + gap.mean)
+    middle = _tuned_own(e, chosen, own, base)
+    sign = -1 if e.score.metric and e.score.metric[1] == "max" else 1
+    tuning = None if middle is None else sign * (yours - middle)
+    switching = None if middle is None else sign * (middle - ours)
+    low, high = sorted(e.score.unit(base + end) for end in gap.interval())
+    who = "yours" if e.report.baseline.source == "configure_optimizers" else "AdamW at its default"
+    parts = (
+        f", of which {words(tuning)} from tuning and {words(switching)} from switching"
+        if middle is not None
+        else ""
+    )
+    return Gain(
+        verdict="tune" if chosen[0] == e.report.baseline.registry_name else "switch",
+        yours=yours,
+        chosen=ours,
+        low=low,
+        high=high,
+        from_tuning=tuning,
+        from_switching=switching,
+        paired=gap.paired,
+        sentence=f"against {who}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts}",
+    )
+
+
+def _tuned_own(e: Evidence, chosen: Key, own: Key, base: float) -> float | None:
+    """What the user's own optimizer reaches when tuned; `None` when it was not tuned at this length."""
+    same = e.report.baseline.registry_name
+    candidates = [chosen] if chosen[0] == same else [k for k in e.scores if k[0] == same]
+    if not candidates:
+        return None
+    best = min(difference(e.scores[k], e.scores[own], e.noise, e.paired).mean for k in candidates)
+    return e.score.unit(base + (best if chosen[0] == same else min(0.0, best)))
+
+
+def _value(e: Evidence, key: Key) -> float | None:
+    expected = e.expected(key)
+    return expected.metric if e.score.metric else expected.loss
+
+
+def _named(report: WorkloadReport) -> str:
+    rate = report.baseline.hyper.get("lr")
+    return report.baseline.optimizer + (f" at {rate:.3g}" if rate else "")

@@ -1,0 +1,126 @@
+"""The table of optimizers: what each reached, what it costs, and why it stands where it stands."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from autoopt.recommend.evidence import Evidence
+from autoopt.recommend.numbers import largest, ratio
+from autoopt.records import Expected, Row
+from autoopt.tuning.arm import Arm, Key
+from autoopt.tuning.ranking import difference
+from autoopt.tuning.verdict import Verdict, at_equal_time, pareto
+
+_ORDER = {
+    "recommended": 0,
+    "tie": 1,
+    "undecided": 1,
+    "worse": 1,
+    "edge": 2,
+    "dropped": 2,
+    "failed": 3,
+    "not tried": 4,
+}
+
+
+def rows(e: Evidence, verdict: Verdict) -> list[Row]:
+    """One row an optimizer, best first."""
+    best = _best_keys(e, verdict)
+    expected = {name: e.expected(key) for name, key in best.items()}
+    chosen = expected[verdict.chosen.key[0]]
+    front = pareto({n: (x.loss, x.step_seconds, x.peak_bytes) for n, x in expected.items()})
+    made = []
+    for arm in e.planner.arms.values():
+        mine, key, seen = e.results_of(arm.name), best.get(arm.name), expected.get(arm.name)
+        short = e.short_best(arm)
+        status, reason = _status(e, verdict, arm, key)
+        made.append(
+            Row(
+                optimizer=arm.name,
+                status=status,
+                hyper=dict(key[1]) if key else dict(short.spec.hyper) if short else {},
+                expected=seen or _at_screen(e, arm),
+                trials=len(mine),
+                seconds=round(sum(r.seconds.get("total", 0.0) for r in mine), 3),
+                relative_step_time=ratio(e.step_seconds(arm.name), chosen.step_seconds),
+                relative_memory=ratio(largest(r.peak_bytes for r in mine), chosen.peak_bytes),
+                loss_at_equal_time=_at_equal_time(e, arm.name, seen, chosen),
+                pareto=arm.name in front,
+                reason=reason,
+            )
+        )
+    return sorted(
+        made, key=lambda r: (_ORDER[r.status], -(r.expected.steps if r.expected else 0), _place(e, r))
+    )
+
+
+def _best_keys(e: Evidence, verdict: Verdict) -> dict[str, Key]:
+    """The configuration that speaks for each optimizer: most fresh seeds first, then the lowest score."""
+    best: dict[str, Key] = {}
+    for key in sorted(e.scores, key=lambda k: (not e.fresh(k), statistics.fmean(e.used(k).values()))):
+        best.setdefault(key[0], key)
+    best[verdict.chosen.key[0]] = verdict.chosen.key
+    return best
+
+
+def _place(e: Evidence, row: Row) -> float:
+    if row.expected is None:
+        return math.inf
+    if e.score.metric is not None and row.expected.metric is not None:
+        return -row.expected.metric if e.score.metric[1] == "max" else row.expected.metric
+    return row.expected.loss if row.expected.loss is not None else math.inf
+
+
+def _status(e: Evidence, verdict: Verdict, arm: Arm, key: Key | None) -> tuple[str, str]:
+    screen, seed = e.planner.layout.screen_steps, e.planner.seed
+    if key is not None and key == verdict.chosen.key:
+        return "recommended", ""
+    if arm.dropped:
+        return ("failed" if arm.dropped.startswith("failed") else "dropped"), arm.dropped
+    if not arm.tried:
+        return "not tried", "the time ran out before its turn"
+    if key is None:
+        if arm.best(screen, seed) is None:
+            return "failed", "every trial diverged or failed"
+        if arm.tunable and arm.at_edge(screen, seed):
+            return "edge", "not comparable: its best learning rate is at the edge of those tried"
+        return "dropped", f"behind after the screen at {screen} steps"
+    if key in verdict.ties:
+        return "tie", "no worse than the best by more than the tolerance, with 80 % probability"
+    if key == verdict.lowest.key:
+        return "tie", "the lowest loss, but no better than the tolerance, and dearer"
+    gap = difference(e.used(key), e.used(verdict.lowest.key), e.noise, e.paired)
+    if gap.probability_below(0.0) < 0.1:
+        return "worse", ""
+    return "undecided", "neither better nor worse can be shown with these seeds"
+
+
+def _at_screen(e: Evidence, arm: Arm) -> Expected | None:
+    """An optimizer that never came to the longest length, at the one it came to."""
+    result = e.short_best(arm)
+    if result is None:
+        return None
+    return Expected(
+        loss=result.loss,
+        low=None,
+        high=None,
+        metric=result.metric,
+        steps=result.spec.steps,
+        seeds=1,
+        step_seconds=result.step_seconds,
+        samples_per_second=result.samples_per_second,
+        state_bytes=result.state_bytes,
+        peak_bytes=result.peak_bytes,
+        peak_source=result.peak_source,
+    )
+
+
+def _at_equal_time(e: Evidence, name: str, seen: Expected | None, chosen: Expected) -> float | None:
+    slope = e.slope(name)
+    if e.score.metric is not None or seen is None or seen.loss is None or slope is None:
+        return None
+    if not seen.step_seconds or not chosen.step_seconds:
+        return None
+    y = e.score.of_loss(seen.loss)
+    return e.score.unit(at_equal_time(y, slope, seen.step_seconds, chosen.step_seconds))
