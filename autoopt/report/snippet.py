@@ -1,0 +1,189 @@
+"""The recommendation as code: five lines to paste, and the whole of train.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from autoopt.errors import UsageError
+from autoopt.records import BASELINE, Choice, Recommendation
+
+OUR_LABELS = frozenset({"matrices", "weights", "no decay"})
+"""Labels that `optim.groups.split` gives where the user has no groups of their own."""
+DEFAULT_NO_DECAY = ("bias", "norm", "embedding")
+"""What `split` leaves without weight decay unless told otherwise."""
+_WIDTH = 79
+
+
+def call_arguments(choice: Choice) -> dict[str, Any]:
+    """Constructor arguments as Python has them: sequences, lists in YAML, are tuples."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in choice.arguments.items()}
+
+
+def target_arguments(rec: Recommendation) -> list[str]:
+    """What followed `--` on the command line."""
+    return [str(item) for item in rec.provenance.get("arguments", [])]
+
+
+def keeps_optimizer(rec: Recommendation) -> bool:
+    """The user's own optimizer was chosen (with its rate changed, perhaps)."""
+    return rec.recommendation.optimizer == BASELINE and rec.workload.baseline.source == "configure_optimizers"
+
+
+def keeps_groups(rec: Recommendation) -> bool:
+    """The user's own parameter groups are kept: several, or fewer parameters than the model has."""
+    if rec.workload.baseline.source != "configure_optimizers":
+        return False
+    groups = rec.recommendation.groups
+    whole = sum(group.parameters for group in groups) == rec.workload.trainable
+    return not whole or any(group.label not in OUR_LABELS for group in groups)
+
+
+def keeps_schedule(rec: Recommendation) -> bool:
+    """The user's own scheduler is kept."""
+    return rec.recommendation.schedule == "yours" and rec.workload.baseline.schedule is not None
+
+
+def snippet(rec: Recommendation) -> str:
+    """The lines to paste into a training script that has torch and a `model`.
+
+    They build what `Recommendation.build` builds; the scheduler is stepped after the optimizer.
+    """
+    choice = rec.recommendation
+    lines = _own_lines(rec) if keeps_optimizer(rec) else _table_lines(rec)
+    if keeps_schedule(rec):
+        lines.append(
+            f"# and your own {_doc(rec.workload.baseline.schedule)} around it, over {choice.steps} steps"
+        )
+    else:
+        shape = f'multiplier("{choice.schedule}", step, {choice.steps}, warmup_steps={choice.warmup_steps})'
+        lines.insert(sum("import" in line for line in lines), "from autoopt.schedule import multiplier")
+        lines.append(
+            _call("scheduler = torch.optim.lr_scheduler.LambdaLR", f"optimizer, lambda step: {shape}")
+        )
+    return "\n".join(lines) + "\n"
+
+
+def script(rec: Recommendation, folder: str | Path, target: str | None = None) -> str:
+    """The text of train.py: a whole training script, to be run and edited by the user.
+
+    Args:
+        rec: the recommendation.
+        folder: where the script will lie; it finds the user's file relative to itself.
+        target: the user's file or `package.module:function`; by default what was profiled.
+
+    Raises:
+        UsageError: what was profiled is no file, but callables of a running program.
+    """
+    if rec.workload.kind == "callables":
+        raise UsageError(
+            "What was passed to choose() lives in your program, so there is no file for a script to import.",
+            "Use recommendation.build(model) there.",
+        )
+    environment = Environment(
+        loader=PackageLoader("autoopt.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # it is Python: values from outside go through `py` or `doc`
+    )
+    environment.filters |= {"py": _literal, "doc": _doc}
+    choice = rec.recommendation
+    module, _, class_name = choice.class_.partition(":")
+    return environment.get_template("train.py.j2").render(
+        rec=rec,
+        choice=choice,
+        module=module,
+        class_name=class_name,
+        arguments=call_arguments(choice),
+        target=_target(target or rec.workload.target, Path(folder)),
+        is_file=":" not in Path(target or rec.workload.target).name,
+        target_arguments=target_arguments(rec),
+        own_optimizer=keeps_optimizer(rec),
+        own_groups=keeps_groups(rec),
+        own_schedule=keeps_schedule(rec),
+        rate=choice.hyper.get("lr", choice.arguments.get("lr")),
+        warmup=choice.warmup_steps / choice.steps,
+        next_choice=next_choice(rec),
+    )
+
+
+def next_choice(rec: Recommendation) -> str:
+    """What to try if the recommendation diverges in the real run: the best other one, or half the rate."""
+    chosen = rec.recommendation.optimizer
+    for row in rec.optimizers:
+        if (
+            row.optimizer not in (chosen, BASELINE)
+            and row.status in ("tie", "worse", "undecided")
+            and row.hyper
+        ):
+            values = ", ".join(f"{key}={value:.3g}" for key, value in row.hyper.items())
+            return f"{row.optimizer} ({values}), or half the learning rate"
+    return "half the learning rate"
+
+
+def _own_lines(rec: Recommendation) -> list[str]:
+    baseline = rec.workload.baseline
+    lines = [f"optimizer = ...  # your own {_doc(baseline.optimizer)}, as configure_optimizers makes it"]
+    rate, present = rec.recommendation.hyper.get("lr"), baseline.hyper.get("lr")
+    if rate and present and rate != present:
+        lines += ["for group in optimizer.param_groups:", f'    group["lr"] *= {rate!r} / {present!r}']
+    return lines
+
+
+def _table_lines(rec: Recommendation) -> list[str]:
+    choice = rec.recommendation
+    arguments = call_arguments(choice)
+    module, _, name = choice.class_.partition(":")
+    class_ = f"torch.optim.{name}" if module == "torch.optim" else name
+    lines = [] if module == "torch.optim" else [f"from {module} import {name}"]
+    scaled = any(group.lr_scale != 1 or group.decay_scale != 1 for group in choice.groups)
+    if not scaled and not keeps_groups(rec) and module.startswith("torch."):
+        return [*lines, _call(f"optimizer = {class_}", f"model.parameters(), {_keywords(arguments)}")]
+    # As `optim.build` does: the groups carry the weight decay, and the constructor is not told.
+    decay = arguments.pop("weight_decay", 0.0)
+    options = "" if tuple(choice.no_decay) == DEFAULT_NO_DECAY else f", no_decay={choice.no_decay!r}"
+    options += ", user=yours" if keeps_groups(rec) else ""
+    rates = f"lr={arguments['lr']!r}, weight_decay={decay!r}"
+    return [
+        *lines,
+        "from autoopt.optim.groups import as_param_groups, split",
+        *(["yours = ...  # the optimizer you have today: its groups are kept"] if keeps_groups(rec) else []),
+        _call("groups = as_param_groups", f"split(model{options}), {rates}"),
+        _call(f"optimizer = {class_}", f"groups, {_keywords(arguments)}"),
+    ]
+
+
+def _call(start: str, arguments: str) -> str:
+    """A call on one line, or with its arguments on a line of their own where it gets too long to paste."""
+    whole = f"{start}({arguments})"
+    return whole if len(whole) < _WIDTH else f"{start}(\n    {arguments}\n)"
+
+
+def _keywords(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={_literal(value)}" for key, value in arguments.items())
+
+
+def _literal(value: object) -> str:
+    """`repr` with the double quotes that formatters put, where that is safe."""
+    text = repr(value)
+    return text if '"' in text or "\\" in text else text.replace("'", '"')
+
+
+def _doc(text: object) -> str:
+    """Text from outside as one line that can end neither a docstring nor a comment."""
+    words: Sequence[str] = str(text).split()
+    shown = " ".join(words).replace("\\", "/").replace('"""', "'''")
+    return "".join(character for character in shown if character.isprintable())
+
+
+def _target(target: str, folder: Path) -> str:
+    """A file's path from `folder`; an import string as it is."""
+    if ":" in Path(target).name:
+        return target
+    return os.path.relpath(Path(target).resolve(), folder.resolve())

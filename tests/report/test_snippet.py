@@ -1,0 +1,139 @@
+"""The pasted lines run and build what `build` builds; the script is clean Python, whatever the names are."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autoopt.errors import UsageError
+from autoopt.records import Baseline, GroupRecord, Recommendation
+from autoopt.report.snippet import next_choice, script, snippet
+from tests.report import factory
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+
+
+def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    hidden = ("params", "label")
+    return [{k: v for k, v in group.items() if k not in hidden} for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd", "constant"])
+def test_the_pasted_lines_build_what_build_builds(schedule: str) -> None:
+    rec = factory.recommendation(recommendation=factory.choice(schedule=schedule, steps=20, warmup_steps=3))
+    names: dict[str, Any] = {"torch": torch, "model": model()}
+    exec(snippet(rec), names)
+    optimizer, scheduler = rec.build(model())
+    assert type(names["optimizer"]) is type(optimizer) is torch.optim.AdamW
+    for _ in range(20):
+        assert settings_of(names["optimizer"]) == settings_of(optimizer)
+        assert optimizer.param_groups[0]["lr"] > 0
+        for each, rate in ((names["optimizer"], names["scheduler"]), (optimizer, scheduler)):
+            each.step()
+            rate.step()
+
+
+def test_five_statements_that_fit_a_terminal() -> None:
+    text = snippet(factory.recommendation())
+    assert len(ast.parse(text).body) == 5
+    assert max(map(len, text.splitlines())) < 80
+
+
+def test_without_groups_the_lines_are_plain_torch() -> None:
+    groups = [GroupRecord(label="weights", tensors=6, parameters=17_866)]
+    rec = factory.recommendation(
+        recommendation=factory.choice(groups=groups, arguments={"lr": 0.1}, hyper={"lr": 0.1})
+    )
+    assert "torch.optim.AdamW(model.parameters(), lr=0.1)" in snippet(rec)
+
+
+def test_keeping_yours_says_so_and_scales_a_tuned_rate() -> None:
+    assert "your own AdamW" in snippet(factory.keep())
+    assert "*=" not in snippet(factory.keep())
+    tuned = factory.keep().recommendation.model_copy(update={"hyper": {"lr": 3e-3}})
+    assert 'group["lr"] *= 0.003 / 0.001' in snippet(factory.recommendation(recommendation=tuned))
+
+
+def test_your_own_schedule_is_kept() -> None:
+    baseline = Baseline(
+        source="configure_optimizers",
+        optimizer="SGD",
+        registry_name="sgd",
+        hyper={"lr": 0.1},
+        schedule="StepLR",
+    )
+    rec = factory.recommendation(
+        recommendation=factory.choice(schedule="yours"), workload=factory.workload(baseline=baseline)
+    )
+    assert "StepLR" in snippet(rec)
+    assert "LambdaLR" not in snippet(rec)
+    assert "yours.schedule(step / steps)" in script(rec, ".")
+
+
+def variants() -> list[Recommendation]:
+    hostile = "x\"\"\"\n\\u0041 ''' {{ 7 * 7 }}\nimport os"
+    odd_baseline = Baseline(
+        source="configure_optimizers",
+        optimizer="SGD",
+        registry_name=None,
+        hyper={"lr": 0.1},
+        schedule="StepLR",
+    )
+    return [
+        factory.recommendation(),
+        factory.keep(),
+        factory.recommendation(
+            recommendation=factory.choice(
+                schedule="yours", class_="autoopt.optim.adan:Adan", optimizer="adan"
+            ),
+            workload=factory.workload(baseline=odd_baseline),
+        ),
+        factory.recommendation(
+            recommendation=factory.choice(class_="prodigyopt:Prodigy", arguments={"lr": 1.0, "mode": "it's"}),
+            name=hostile,
+            workload=factory.workload(target="pkg.tasks:make"),
+            provenance={"arguments": ["--width", hostile]},
+            against_yours=factory.keep().against_yours.model_copy(update={"sentence": hostile}),
+        ),
+    ]
+
+
+@pytest.mark.parametrize("rec", variants(), ids=["table", "yours", "own schedule", "hostile"])
+def test_the_script_is_clean_python(rec: Recommendation, tmp_path: Path) -> None:
+    text = script(rec, tmp_path)
+    names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    assert {"TARGET", "STEPS", "ACCUMULATE"} <= names
+    assert "49" not in text
+    path = tmp_path / "train.py"
+    path.write_text(text)
+    root = Path(__file__).parents[2] / "pyproject.toml"
+    for command in (["check"], ["format", "--check"]):
+        run = [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", str(root), str(path)]
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_script_finds_the_file_from_where_it_lies(tmp_path: Path) -> None:
+    target = tmp_path / "project" / "model.py"
+    text = script(factory.recommendation(), tmp_path / "project" / "out" / "model", str(target))
+    assert 'HERE / "../../model.py"' in text
+
+
+def test_no_script_for_callables() -> None:
+    with pytest.raises(UsageError, match="choose"):
+        script(factory.recommendation(workload=factory.workload(kind="callables", target="")), ".")
+
+
+def test_the_next_alternative_is_the_best_other_one() -> None:
+    assert next_choice(factory.recommendation()).startswith("muon (lr=0.004")
+    assert next_choice(factory.recommendation(optimizers=[])) == "half the learning rate"
