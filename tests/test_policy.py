@@ -89,7 +89,7 @@ def test_a_policy_survives_the_record_of_a_run(write: object) -> None:
             "    range: [1e-4, 1e-3]",
             9,
             "candidates.adamw.range",
-            "the start 0.002 is outside",
+            "the start 0.003 is outside",
             "both",
         ),
         ("[1e-4, 1e-2]", "[1e-2, 1e-4]", 10, "candidates.adamw.range", "low to high", ""),

@@ -26,7 +26,7 @@ class MuonWithAdamW(Optimizer):
     so that one learning rate serves both. Memory: 4 bytes per float32 parameter of a matrix, 8 elsewhere.
     A step costs 15 products of matrices (3 an iteration): noticeable on small batches, little on large ones.
 
-    Worth trying: transformers and wide MLPs from scratch, lr 5e-4 to 5e-3, weight decay 0.01 to 0.1.
+    Worth trying: transformers and wide MLPs from scratch, lr 1e-3 to 1e-2, weight decay 0.01 to 0.1.
 
     Args:
         params: tensors, or parameter groups. A group with "matrices": True goes to Muon, with False to AdamW;
@@ -51,7 +51,7 @@ class MuonWithAdamW(Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        lr: float = 2e-3,
+        lr: float = 5e-3,
         weight_decay: float = 0.05,
         momentum: float = 0.95,
         nesterov: bool = True,
