@@ -9,6 +9,7 @@ over log10(lr) with its lowest point at 1e-2.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import random
@@ -194,7 +195,8 @@ def _print() -> None:
 
 
 def _environment() -> None:
-    """Tells in the log what a worker is given."""
+    """Tells in the log what a worker is given, and how it leaves."""
+    atexit.register(print, "the user's exit handler ran")
     names = ("AUTOOPT_TRIAL", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "CUDA_VISIBLE_DEVICES")
     print(
         " ".join(f"{name}={os.environ.get(name, '-')}" for name in names),

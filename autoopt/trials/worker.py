@@ -5,14 +5,16 @@ Its own imports are small: loader processes started by spawn import it again as 
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from typing import NoReturn
 
 from autoopt.trials.keeper import fork_under_keeper
 
 
-def main(arguments: list[str]) -> int:
-    """Becomes keeper and worker, loads, and runs trials until told to stop."""
+def main(arguments: list[str]) -> NoReturn:
+    """Becomes keeper and worker, loads, runs trials until told to stop, and ends the process."""
     commands, replies = (int(value) for value in arguments)
     for fd in (commands, replies):
         os.set_inheritable(fd, False)  # a program that the user's code starts must not hold the pipes open
@@ -20,8 +22,13 @@ def main(arguments: list[str]) -> int:
 
     from autoopt.trials.serve import serve
 
-    return serve(commands, replies)
+    code = serve(commands, replies)
+    # The user's exit handlers run; to take torch's modules apart as well would cost a second for nothing.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -216,8 +216,10 @@ def test_a_worker_knows_that_it_is_one(make_pool: MakePool, tmp_path: Path) -> N
     )
     pool.start()
     result_of(pool, spec(1, "environment"))
+    pool.close()
     log = (tmp_path / "worker-0.log").read_text()
     assert "AUTOOPT_TRIAL=1 OMP_NUM_THREADS=2 PYTHONUNBUFFERED=1 CUDA_VISIBLE_DEVICES=1 argv" in log
+    assert "the user's exit handler ran" in log
     assert "argv ['some/model.py', '--size', '3']" in log
 
 

@@ -1,0 +1,72 @@
+"""A worker with the real engine: torch, the user's file, a loader with a process of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psutil
+
+from autoopt.records import Outcome
+from autoopt.trials.pool import Pool
+from autoopt.trials.testing import spec
+from tests.trials.conftest import result_of, until
+
+MODEL = """
+import os
+from pathlib import Path
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+assert torch.get_num_threads() == 1
+
+def build_model():
+    return torch.nn.Linear(4, 1)
+
+def _tell(_worker):
+    print("loader", os.getpid(), flush=True)
+
+def _loader(count):
+    drawn = torch.Generator().manual_seed(1)
+    x = torch.randn(count, 4, generator=drawn)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return DataLoader(data, batch_size=8, shuffle=True, num_workers=1, worker_init_fn=_tell)
+
+def train_dataloader():
+    return _loader(64)
+
+def val_dataloader():
+    return _loader(16)
+
+def loss(model, batch):
+    return (model(batch[0]) - batch[1]).square().mean()
+
+def after_step(model):
+    if Path(__file__).with_name("crash").exists():
+        os.abort()
+"""
+
+
+def test_a_crash_in_the_user_s_code_ends_one_trial_and_its_loaders(tmp_path: Path) -> None:
+    target, crash, log = tmp_path / "model.py", tmp_path / "crash", tmp_path / "worker-0.log"
+    target.write_text(MODEL)
+
+    def loaders() -> list[int]:
+        return [int(pid) for pid in re.findall(r"^loader (\d+)$", log.read_text(), re.MULTILINE)]
+
+    with Pool(str(target), log_dir=tmp_path, threads=1) as pool:
+        assert pool.start().parameters == 5
+        before = result_of(pool, spec(1, "adamw", steps=20))
+        assert before.outcome is Outcome.COMPLETED, before.message
+        crash.touch()
+        crashed = result_of(pool, spec(2, "adamw", steps=20))
+        assert crashed.outcome is Outcome.CRASHED
+        assert "killed by SIGABRT" in crashed.message
+        assert "in after_step" in crashed.message
+        until(lambda: not any(psutil.pid_exists(pid) for pid in loaders()), seconds=5)
+        crash.unlink()
+        after = result_of(pool, spec(1, "adamw", steps=20))
+        # Another process, the same weights and batches: what makes trials comparable over workers.
+        assert (after.loss, after.digests) == (before.loss, before.digests)
+        assert after.digests
+    until(lambda: not any(psutil.pid_exists(pid) for pid in loaders()), seconds=5)
