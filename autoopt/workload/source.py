@@ -28,10 +28,10 @@ class Source:
         self.name = name
         self._code = code
         self._factory: Callable[[], Any] | None = None
-        if callable(given) and not hasattr(given, "__iter__"):
+        if _is_function(given):
             self.loader = self._make(given)
             self._factory = (lambda: self._make(given)) if _is_iterator(self.loader) else None
-            if callable(self.loader) and not hasattr(self.loader, "__iter__"):
+            if _is_function(self.loader):
                 inner = self.loader
                 self._factory = lambda: self._make(inner)
                 self.loader = self._factory()
@@ -81,7 +81,6 @@ class Source:
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Any]:
         """One pass. Random state (global, and the loader's own generators) is set right before it starts."""
-        # Two `__init__` labels apart, an iteration is user code like any other: each step crosses the border.
         code, label = self._code, f"{self.name}()"
         reseed_loader(self.loader, seed, epoch)
         if self._factory is None:
@@ -146,3 +145,8 @@ class Source:
 
 def _is_iterator(value: Any) -> bool:
     return hasattr(value, "__next__")
+
+
+def _is_function(value: Any) -> bool:
+    """A class counts: it is called, though what it makes is iterable."""
+    return callable(value) and (isinstance(value, type) or not hasattr(value, "__iter__"))
