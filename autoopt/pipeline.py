@@ -141,7 +141,7 @@ def profile(
         resume=resume,
         budget=budget,
         policy=policy,
-        flags=Flags(steps=steps, epochs=epochs, precision=precision, **flags),  # type: ignore[arg-type]
+        flags=Flags(steps=steps, epochs=epochs, precision=precision, **flags),
         arguments=args,
         optimizers=optimizers,
         seed=seed,
@@ -524,4 +524,4 @@ def _limits(policy: Policy) -> Limits:
 
 
 def _end(events: _Events, clock: Clock, how: str, message: str) -> None:
-    events(RunEnded(at=time.time(), how=how, spent_seconds=clock(), message=message))  # type: ignore[arg-type]
+    events(RunEnded(at=time.time(), how=how, spent_seconds=clock(), message=message))

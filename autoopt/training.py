@@ -2,19 +2,23 @@
 
 One step, in this order: the learning rate of this step is set, gradients are cleared, `accumulate` batches go
 forward and backward (each loss divided by `accumulate`), gradients are unscaled and clipped, the optimizer
-steps, the user's `after_step` runs. The generated `train.py` does the same, in the same order.
+steps, the user's `after_step` runs. The generated `train.py` does the same, in the same order. A second-order
+optimizer gets the loss as a closure instead, and clips and unscales by itself.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from autoopt.optim._curvature import CurvatureOptimizer
 
 if TYPE_CHECKING:
     from autoopt.workload import Workload
@@ -79,33 +83,77 @@ def train(
         A `StepReport` per step. A loss that is not finite is reported, not raised; the step is still taken, so
         a caller that wants to stop does so.
     """
-    settings = workload.settings
+    settings, device = workload.settings, workload.device
     parameters = [p for p in model.parameters() if p.requires_grad]
-    scaler = torch.amp.GradScaler(workload.device.type) if settings.precision == "fp16" else None
+    scaler = torch.amp.GradScaler(device.type) if settings.precision == "fp16" else None
+    if isinstance(optimizer, CurvatureOptimizer):
+        second_order(optimizer, model, settings.clip, scaler)
     set_mode(optimizer, training=True)
+
+    def forward(batch: Any) -> Tensor:
+        with autocast(device, settings.precision):
+            return workload.loss(model, batch) / settings.accumulate
+
     for step in range(steps):
         begin = time.perf_counter()
         taken = [next(batches) for _ in range(settings.accumulate)]
         ready = time.perf_counter()
         set_rate(optimizer, multiplier(step))
         optimizer.zero_grad(set_to_none=True)
-        total = 0.0
         with around(step) if around else nullcontext():
-            for batch in taken:
-                with autocast(workload.device, settings.precision):
-                    loss = workload.loss(model, batch) / settings.accumulate
-                scaled = scaler.scale(loss) if scaler else loss
-                scaled.backward(create_graph=bool(getattr(optimizer, "create_graph", False)))
-                total += float(loss.detach())
-        if scaler:
-            scaler.unscale_(optimizer)
-        if settings.clip is not None:
-            nn.utils.clip_grad_norm_(parameters, settings.clip)
-        if scaler:
-            scaler.step(optimizer)
-            scaler.update()
-        else:
-            optimizer.step()
+            if isinstance(optimizer, CurvatureOptimizer):
+                total = float(optimizer.step(partial(_summed, forward, taken)))
+                if scaler:
+                    scaler.update()
+            else:
+                total = _backward(forward, taken, scaler)
+        if not isinstance(optimizer, CurvatureOptimizer):
+            _step(optimizer, parameters, settings.clip, scaler)
         workload.after_step(model)
         end = time.perf_counter()
         yield StepReport(step + 1, total, end - ready, ready - begin)
+
+
+def second_order(
+    optimizer: CurvatureOptimizer, model: nn.Module, clip: float | None, scaler: torch.amp.GradScaler | None
+) -> None:
+    """Hands a second-order optimizer what it does by itself: clipping, unscaling, and keeping buffers still."""
+    optimizer.module, optimizer.scaler = model, scaler
+    for group in optimizer.param_groups:
+        group["max_grad_norm"] = clip or 0.0
+
+
+def _summed(forward: Callable[[Any], Tensor], batches: Sequence[Any]) -> Tensor:
+    """The loss of one step as one graph: a second-order optimizer differentiates it twice."""
+    losses = [forward(batch) for batch in batches]
+    return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+def _backward(
+    forward: Callable[[Any], Tensor], batches: Sequence[Any], scaler: torch.amp.GradScaler | None
+) -> float:
+    """Forward and backward of each batch of one step; the step's loss."""
+    total = 0.0
+    for batch in batches:
+        loss = forward(batch)
+        torch.autograd.backward(scaler.scale(loss) if scaler else loss)
+        total += float(loss.detach())
+    return total
+
+
+def _step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    clip: float | None,
+    scaler: torch.amp.GradScaler | None,
+) -> None:
+    """Unscales, clips and steps."""
+    if scaler:
+        scaler.unscale_(optimizer)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(parameters, clip)
+    if scaler:
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        optimizer.step()
