@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from autoopt.optim._adan_kernel import AdanKernel, can_be_fast
 from autoopt.optim._base import (
     BaseOptimizer,
     Closure,
     check,
     check_betas,
     clip_factor,
-    host,
     needs_tensors,
     readable,
     run_closure,
@@ -61,8 +60,8 @@ class Adan(BaseOptimizer):
         max_grad_norm: gradients are scaled by min(1, max_grad_norm / (norm + eps)), with the Euclidean norm
             of all gradients of all groups and shards; 0 does not clip.
         no_prox: AdamW's form of weight decay.
-        foreach: batch small tensors into one call (None: where all are plain tensors); False goes one by one.
-            Both give the same bits.
+        foreach: None takes the fastest way, which equals the others to float32 rounding; True batches small
+            tensors, False goes one by one, both with the reference's bits.
         maximize: ascend instead of descend.
         capturable: keep the step count on the parameter's device and never read it, as graph capture needs.
         differentiable: let autograd run through the step (parameters must not be leaves).
@@ -168,10 +167,11 @@ class Adan(BaseOptimizer):
             state, first = self._state_of(p, group)
             state["step"] += 1
             tensors = tuple(real(t) for t in (p, g, *(state[k] for k in _MOMENTS), state["prev_grad"]))
-            key = (state["step"].item(), first, p.device, *(t.dtype for t in tensors))
+            fast = group["foreach"] is None and can_be_fast(tensors)
+            key = (state["step"].item(), first, fast, p.device, *(t.dtype for t in tensors))
             alike.setdefault(key, []).append(Row(tensors))
-        for (t, first, device, *_), rows in alike.items():
-            kernel = _Kernel(group, t, first, readable(clip, device))
+        for (t, first, fast, device, *_), rows in alike.items():
+            kernel = AdanKernel(group, t, first, readable(clip, device), fast)
             update(rows, kernel, written=(0, 2, 3, 4, 5), together=group["foreach"] is not False)
 
     def _step_with_tensors(self, p: Tensor, g: Tensor, group: dict[str, Any], clip: Tensor | None) -> None:
@@ -206,85 +206,3 @@ class Adan(BaseOptimizer):
                 old.copy_(value)
             state["step"].copy_(step)
         target.copy_(x)
-
-
-class _Kernel:
-    """Adan on a batch of (p, g, m, v, n, previous g), with the last as scratch.
-
-    The order of operations is the reference's, for equal bits: m's term before v's, sqrt(n) / sqrt(1 - b3^t)
-    as a division, lr * b2 / (1 - b2^t) as one scalar.
-    """
-
-    def __init__(self, group: dict[str, Any], t: float, first: bool, clip: float | Tensor | None) -> None:
-        self.b1, self.b2, self.b3 = (host(b) for b in group["betas"])
-        lr = host(group["lr"])
-        self.eps = group["eps"]
-        self.no_prox = group["no_prox"]
-        self.first = first
-        self.clip = clip
-        self.maximize = group["maximize"]
-        self.step_m = lr / (1.0 - self.b1**t)
-        self.step_v = lr * self.b2 / (1.0 - self.b2**t)
-        self.root = math.sqrt(1.0 - self.b3**t)
-        self.decay = lr * group["weight_decay"]
-
-    def __call__(self, batch: list[Row]) -> None:
-        if len(batch) == 1:
-            self._one(*batch[0].tensors)
-        else:
-            self._many(*(list(column) for column in zip(*(row.tensors for row in batch), strict=True)))
-
-    def _one(self, p: Tensor, g: Tensor, m: Tensor, v: Tensor, n: Tensor, prev: Tensor) -> None:
-        if self.maximize:
-            g = -g
-        if self.clip is not None:
-            g = g * self.clip
-        d = prev.zero_() if self.first else torch.sub(g, prev, out=prev)
-        m.mul_(self.b1).add_(g, alpha=1 - self.b1)
-        v.mul_(self.b2).add_(d, alpha=1 - self.b2)
-        u = d.mul_(self.b2).add_(g)
-        n.mul_(self.b3).addcmul_(u, u, value=1 - self.b3)
-        denominator = torch.sqrt(n, out=prev).div_(self.root).add_(self.eps)
-        if self.no_prox:
-            p.mul_(1 - self.decay)
-        p.addcdiv_(m, denominator, value=-self.step_m)
-        p.addcdiv_(v, denominator, value=-self.step_v)
-        if self.decay and not self.no_prox:
-            p.div_(1 + self.decay)
-        prev.copy_(g)
-
-    def _many(
-        self,
-        p: list[Tensor],
-        g: list[Tensor],
-        m: list[Tensor],
-        v: list[Tensor],
-        n: list[Tensor],
-        prev: list[Tensor],
-    ) -> None:
-        if self.maximize:
-            g = list(torch._foreach_neg(g))
-        if self.clip is not None:
-            g = list(torch._foreach_mul(g, self.clip))
-        if self.first:
-            torch._foreach_zero_(prev)
-        else:
-            torch._foreach_sub_(prev, g)  # -d: a sign costs no rounding, an operation more would cost time
-        torch._foreach_mul_(m, self.b1)
-        torch._foreach_add_(m, g, alpha=1 - self.b1)
-        torch._foreach_mul_(v, self.b2)
-        torch._foreach_add_(v, prev, alpha=-(1 - self.b2))
-        torch._foreach_mul_(prev, -self.b2)
-        torch._foreach_add_(prev, g)
-        torch._foreach_mul_(n, self.b3)
-        torch._foreach_addcmul_(n, prev, prev, value=1 - self.b3)
-        denominator = list(torch._foreach_sqrt(n))
-        torch._foreach_div_(denominator, self.root)
-        torch._foreach_add_(denominator, self.eps)
-        if self.no_prox:
-            torch._foreach_mul_(p, 1 - self.decay)
-        torch._foreach_addcdiv_(p, m, denominator, value=-self.step_m)
-        torch._foreach_addcdiv_(p, v, denominator, value=-self.step_v)
-        if self.decay and not self.no_prox:
-            torch._foreach_div_(p, 1 + self.decay)
-        torch._foreach_copy_(prev, g)

@@ -53,7 +53,8 @@ class SGDSaI(BaseOptimizer):
         weight_decay: lambda, decoupled from the gradient.
         normalize: divide every r by the largest one (over all groups).
         max_ratio: bound of r / sqrt(n); None does not bound.
-        foreach: batch small tensors into one call (None or True); False goes one by one, with the same bits.
+        foreach: None takes the fastest way, which equals the others to rounding; True batches small tensors,
+            False goes one by one, with the same bits.
         maximize: ascend instead of descend.
         differentiable: let autograd run through the step, r excepted (parameters must not be leaves).
         state_dtype: dtype of m; None is the parameter's, float32 for half precision parameters.
@@ -217,10 +218,13 @@ class SGDSaI(BaseOptimizer):
                 buffer, new = self._buffer(p, group)
                 new = new or p in started
                 tensors = (*tensors, real(buffer))
-            key = (new, p.device, *(t.dtype for t in tensors))
+            # torch's fused kernel goes through memory as it lies, whatever the strides.
+            plain = p.device.type == "cpu" and all(t.is_contiguous() for t in tensors)
+            fast = group["foreach"] is None and plain and group["momentum"] > 0
+            key = (new, fast, p.device, *(t.dtype for t in tensors))
             alike.setdefault(key, []).append(Row(tensors, -lr * ratio))
-        for (new, *_), rows in alike.items():
-            update(rows, _Kernel(group, new), written=(0, 2), together=group["foreach"] is not False)
+        for (new, fast, *_), rows in alike.items():
+            update(rows, _Kernel(group, new, fast), written=(0, 2), together=group["foreach"] is not False)
 
     def _step_with_tensors(
         self, p: Tensor, g: Tensor, group: dict[str, Any], largest: Tensor | None, started: Tensor | None
@@ -293,23 +297,39 @@ class _Arrival:
 class _Kernel:
     """One update of a batch of (p, g[, m]); a row's scale is -lr * r."""
 
-    def __init__(self, group: dict[str, Any], new: bool) -> None:
+    def __init__(self, group: dict[str, Any], new: bool, fast: bool) -> None:
         self.mu = host(group["momentum"])
         self.keep = 1 - host(group["lr"]) * group["weight_decay"]
         self.sign = -1.0 if group["maximize"] else 1.0
         self.new = new
+        self.fast = fast
 
     def __call__(self, batch: list[Row]) -> None:
         p, g, *rest = (list(column) for column in zip(*(row.tensors for row in batch), strict=True))
         m = rest[0] if rest else g
         sign = 1.0 if rest else self.sign
-        if rest:
-            if self.new:
-                torch._foreach_copy_(m, g)
-                torch._foreach_mul_(m, self.sign)
-            torch._foreach_mul_(m, self.mu)
-            torch._foreach_add_(m, g, alpha=self.sign * (1 - self.mu))
         if self.keep != 1:
             torch._foreach_mul_(p, self.keep)
+        if rest and self.new:
+            torch._foreach_copy_(m, g)
+            torch._foreach_mul_(m, self.sign)
+        if self.fast:
+            for row, target, gradient, momentum in zip(batch, p, g, m, strict=True):
+                torch._fused_sgd_(
+                    [target],
+                    [gradient],
+                    [momentum],
+                    weight_decay=0.0,
+                    momentum=self.mu,
+                    lr=-row.scale,
+                    dampening=self.mu,
+                    nesterov=False,
+                    maximize=self.sign < 0,
+                    is_first_step=False,
+                )
+            return
+        if rest:
+            torch._foreach_mul_(m, self.mu)
+            torch._foreach_add_(m, g, alpha=self.sign * (1 - self.mu))
         for row, target, move in zip(batch, p, m, strict=True):
             target.add_(move, alpha=sign * row.scale)

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing.spawn import start_processes
 
 from autoopt.optim import AdaHessian, Adan, SGDSaI
 
@@ -48,7 +48,7 @@ def train(kind: str, net: nn.Module, x: Tensor, y: Tensor) -> Any:
     def closure() -> Tensor:
         opt.zero_grad()
         loss: Tensor = (net(x) - y).square().mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
     for _ in range(STEPS):
@@ -69,7 +69,8 @@ def run_fsdp(rank: int, folder: str) -> None:
     x, y = data()
     mesh = init_device_mesh("cpu", (WORLD,))
     for kind in KINDS:
-        net = fully_shard(network(), mesh=mesh)
+        net = network()
+        fully_shard(net, mesh=mesh)
         opt = train(kind, net, x, y)
         whole = [p.full_tensor() if isinstance(p, DTensor) else p for p in net.parameters()]
         sharded = [
@@ -94,5 +95,5 @@ def _enter(rank: int, work: Callable[[int, str], None], folder: str) -> None:
 def together(work: Callable[[int, str], None]) -> dict[str, list[Tensor]]:
     """Runs `work` in WORLD processes; returns the parameters that rank 0 ended with, by kind."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_enter, args=(work, folder), nprocs=WORLD)
+        start_processes(_enter, args=(work, folder), nprocs=WORLD, start_method="spawn")  # type: ignore[no-untyped-call]
         return {kind: torch.load(Path(folder) / f"{kind}.pt") for kind in KINDS}
