@@ -1,0 +1,229 @@
+"""The terminal: the plan, live progress and the final report. The only file of the report that knows rich."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from autoopt.records import Event, Plan, PlanMade, Recommendation, Row
+from autoopt.report import snippet
+from autoopt.report.watch import Watch, label
+from autoopt.report.words import by_reason, duration, interval, ledger, name_of, number, scaled, spread
+from autoopt.session import Observer, Silent
+from autoopt.trials.runner import Progress
+
+_STYLES = {"recommended": "bold green", "tie": "cyan", "failed": "red", "not tried": "dim", "dropped": "dim"}
+_WORDS = {"recommended": "chosen", "edge": "at edge"}
+_TRUST = {"low": "red", "medium": "yellow", "high": "green"}
+_WIDE = 96
+_SVG_WIDTH = 100
+
+
+@contextmanager
+def observer(*, quiet: bool = False) -> Iterator[Observer]:
+    """Who shows a run as it goes on, on stderr: live on a terminal, lines elsewhere, nothing when quiet."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Silent()
+    elif console.is_terminal:
+        view = _View(console)
+        with view.live:
+            yield view
+    else:
+        yield Lines()
+
+
+def show(rec: Recommendation, folder: Path | None = None, console: Console | None = None) -> None:
+    """Prints the final report; `folder` is where the files are."""
+    out = console or Console(highlight=False)
+    for part in _head(rec):
+        out.print(part)
+    # Lines to paste must not be broken, whatever the width.
+    code = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(snippet.snippet(rec))
+    out.print(code, no_wrap=True, overflow="ignore", crop=False)
+    for part in _rest(rec, folder, out.width):
+        out.print(part)
+
+
+def show_plan(plan: Plan, console: Console | None = None) -> None:
+    """Prints the plan."""
+    (console or Console(highlight=False)).print(_plan(plan))
+
+
+def svg(rec: Recommendation, title: str = "autoopt profile model.py") -> str:
+    """The final report as a picture; the same record gives the same text."""
+    console = Console(record=True, width=_SVG_WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    show(rec, console=console)
+    drawn = console.export_svg(title=title, unique_id="autoopt")
+    # rich names a web font; a picture in a repository should fetch nothing.
+    return re.sub(r"@font-face\s*{[^}]*}\s*", "", drawn)
+
+
+class Lines:
+    """Plain lines on stderr, for logs."""
+
+    def __init__(self) -> None:
+        self._watch = Watch()
+
+    def event(self, event: Event) -> None:
+        """Prints what is worth a line."""
+        for line in self._watch.event(event):
+            print(line, file=sys.stderr, flush=True)
+        if isinstance(event, PlanMade):
+            show_plan(event.plan, Console(stderr=True, highlight=False))
+
+    def progress(self, progress: Progress) -> None:
+        """Nothing: a log wants no pulse."""
+
+    def tick(self, elapsed: float) -> None:
+        """Nothing."""
+
+
+class _View:
+    """A few lines that stay in place at the bottom of the terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._watch = Watch()
+        self._console = console
+        self.live = Live(self, console=console, refresh_per_second=4, transient=True)
+
+    def event(self, event: Event) -> None:
+        """Notes and warnings scroll by above; the rest is in the picture."""
+        lines = self._watch.event(event)
+        if event.kind in ("workload_loaded", "noted", "run_resumed"):
+            for line in lines:
+                self._console.print(Text(line, style="dim"))
+        if isinstance(event, PlanMade):
+            self._console.print(_plan(event.plan))
+
+    def progress(self, progress: Progress) -> None:
+        """A trial moved on."""
+        self._watch.progress(progress)
+
+    def tick(self, elapsed: float) -> None:
+        """Time passed."""
+        self._watch.elapsed = elapsed
+
+    def __rich__(self) -> RenderableType:
+        watch = self._watch
+        failed = f", {watch.failed} failed" if watch.failed else ""
+        trials = f"{watch.done} of {watch.total} trials{failed}" if watch.plan else ""
+        head = Text.assemble(
+            (watch.stage, "bold"), "  ", trials, "  ", (f"{duration(round(watch.left))} left", "cyan")
+        )
+        rows: list[RenderableType] = [head, Text.assemble("best  ", (watch.best_words(), "green"))]
+        grid = Table.grid(padding=(0, 1))
+        for number_, slot in sorted(watch.slots.items()):
+            steps = f"{slot.step}/{slot.spec.steps}"
+            bar = ProgressBar(total=slot.spec.steps, completed=slot.step, width=16)
+            grid.add_row(str(number_), Text(label(slot.spec)), bar, steps, f"loss {number(slot.loss)}")
+        return Group(*rows, grid)
+
+
+def _head(rec: Recommendation) -> Iterator[RenderableType]:
+    keep = rec.against_yours.verdict == "keep"
+    yield Text(rec.against_yours.sentence, style="bold" if keep else "bold green")
+    if not rec.complete:
+        yield Text("stopped early: this is the best so far", style="yellow")
+    yield ""
+
+
+def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[RenderableType]:
+    yield Text.assemble(("why  ", "bold"), rec.reason)
+    label_, reasons = rec.confidence.label, "; ".join(rec.confidence.reasons)
+    yield Text.assemble(("confidence  ", "bold"), (label_, _TRUST[label_]), f": {reasons}")
+    yield ""
+    yield _table(rec, width)
+    yield ""
+    said = {
+        name_of(r.optimizer, rec): r.reason for r in rec.optimizers if r.reason and r.optimizer not in rec.cut
+    }
+    for reason, names in by_reason(said):
+        yield Text(f"{', '.join(names)}: {reason}", style="dim")
+    for reason, names in by_reason(rec.cut):
+        yield Text(f"not tried: {', '.join(names)} ({reason})", style="dim")
+    for note in rec.notes:
+        yield Text(f"note: {note}", style="dim")
+    yield Text(f"time: {ledger(rec.ledger)}", style="dim")
+    if folder is not None:
+        script, page = folder / "train.py", folder / "report.html"
+        yield Text.assemble(("next  ", "bold"), f"python {script}" if script.exists() else f"see {page}")
+
+
+def _table(rec: Recommendation, width: int) -> Table:
+    """Optimizers, best first. A narrow terminal gets the interval as a half-width, and no metric."""
+    wide = width >= _WIDE
+    metric = rec.settings.metric if wide else None
+    rows = [row for row in rec.optimizers if row.optimizer not in rec.cut]
+    unit, size = _unit(rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2 if wide else 1, 0, 0))
+    table.add_column("optimizer", overflow="fold", max_width=20 if wide else 12)
+    table.add_column("final loss", no_wrap=True)
+    for name in (
+        *([metric[0]] if metric else []),
+        "rate",
+        "ms/step",
+        "samples/s",
+        f"state {unit}",
+        f"peak {unit}",
+    ):
+        table.add_column(Text(name), justify="right", overflow="fold")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        seen = row.expected
+        status = _WORDS.get(row.status, row.status)
+        if seen is not None and seen.steps < rec.expected.steps:
+            status += f" at {seen.steps}"
+        cells = [name_of(row.optimizer, rec), interval(seen) if wide else spread(seen)]
+        cells += [number(seen.metric if seen else None)] if metric else []
+        cells += [
+            number(row.hyper.get("lr"), 2),
+            number(seen.step_seconds * 1e3 if seen and seen.step_seconds else None, 3),
+            scaled(seen.samples_per_second if seen else None).replace(" ", ""),
+            *(number(v / size if v is not None else None, 3) for v in _sizes(row)),
+            status,
+        ]
+        table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(row.status, ""))
+    return table
+
+
+def _sizes(row: Row) -> tuple[int | None, int | None]:
+    return (row.expected.state_bytes, row.expected.peak_bytes) if row.expected else (None, None)
+
+
+def _unit(rows: list[Row]) -> tuple[str, float]:
+    """One unit of memory for the whole table, so that its columns can be compared at a glance."""
+    largest = max((size for row in rows for size in _sizes(row) if size is not None), default=0)
+    return next(((u, s) for u, s in (("GB", 1e9), ("MB", 1e6)) if largest >= s), ("kB", 1e3))
+
+
+def _plan(plan: Plan) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("stage", "optimizers", "trials", "steps", "seeds", "time"):
+        table.add_column(name, justify="left" if name in ("stage", "optimizers") else "right")
+    for stage in plan.stages:
+        numbers = (str(stage.trials), str(stage.steps), str(stage.seeds), duration(stage.seconds))
+        table.add_row(Text(stage.name), Text(", ".join(stage.optimizers)), *numbers)
+    facts = (
+        f"{duration(plan.step_seconds)} a step, {duration(plan.full_run_seconds)} a real run; "
+        f"{duration(plan.budget_seconds)} with {plan.workers} at once allow {plan.affordable_steps} steps"
+    )
+    reach = Text.assemble("confidence that can be reached: ", (plan.confidence, _TRUST[plan.confidence]))
+    if plan.next_level_seconds is not None:
+        reach.append(f"; the next level takes {duration(plan.next_level_seconds)}")
+    parts: list[RenderableType] = [Text(f"plan: {facts}", style="bold"), table, reach]
+    parts += [Text(f"cut: {', '.join(names)} ({why})", style="dim") for why, names in by_reason(plan.cut)]
+    parts += [Text(note, style="dim") for note in plan.notes]
+    return Group(*parts, "")

@@ -1,0 +1,138 @@
+"""What is known of a run while it goes on: made from its events, shown by the console."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from autoopt.records import (
+    BASELINE,
+    Event,
+    Noted,
+    Outcome,
+    Plan,
+    PlanMade,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    StageEnded,
+    TrialFinished,
+    TrialResult,
+    TrialSpec,
+    TrialStarted,
+    WorkloadLoaded,
+)
+from autoopt.report.words import duration, number, scaled
+from autoopt.trials.runner import Progress
+
+
+@dataclass
+class Slot:
+    """A worker and the trial it runs."""
+
+    spec: TrialSpec
+    step: int = 0
+    loss: float | None = None
+
+
+@dataclass
+class Watch:
+    """The state of a run, as far as its events and signs of life tell."""
+
+    target: str = ""
+    budget: float = 0.0
+    elapsed: float = 0.0
+    stage: str = "loading"
+    plan: Plan | None = None
+    done: int = 0
+    failed: int = 0
+    best: TrialResult | None = None
+    slots: dict[int, Slot] = field(default_factory=dict)
+
+    def event(self, event: Event) -> list[str]:
+        """Takes an event in; returns what is worth a line of plain text."""
+        match event:
+            case RunStarted():
+                self.target, self.budget = event.target, event.budget_seconds
+                return [f"{event.target}: budget {duration(event.budget_seconds)}"]
+            case RunResumed():
+                dropped = (
+                    f"; {event.dropped_bytes} bytes of a torn line dropped" if event.dropped_bytes else ""
+                )
+                return [f"resumed after {duration(event.spent_seconds)}{dropped}"]
+            case WorkloadLoaded():
+                report = event.report
+                self.stage = "planning"
+                size = f"{scaled(report.trainable)} of {scaled(report.parameters)} parameters train"
+                return [
+                    f"{size} on {report.device}; {duration(report.step_seconds)} a step",
+                    *report.warnings,
+                ]
+            case PlanMade():
+                self.plan = event.plan
+                self.budget = event.plan.budget_seconds
+            case TrialStarted():
+                self.slots[event.worker] = Slot(event.spec)
+                if event.spec.stage != self.stage:
+                    self.stage = event.spec.stage
+                    return [f"{self.stage}: trials of {event.spec.steps} steps"]
+            case TrialFinished():
+                return self._finished(event.result)
+            case StageEnded():
+                return [f"{event.stage} is over; kept: {', '.join(event.kept)}"]
+            case Noted():
+                return [event.text]
+            case RunEnded():
+                self.stage = event.how
+                return [f"{event.how} after {duration(event.spent_seconds)} {event.message}".rstrip()]
+        return []
+
+    def progress(self, progress: Progress) -> None:
+        """A sign of life of a trial."""
+        slot = self.slots.get(progress.worker)
+        if slot is not None and slot.spec.id == progress.trial:
+            slot.step, slot.loss = progress.step, progress.loss
+
+    @property
+    def total(self) -> int:
+        """Trials that the plan foresees, or more once there were more."""
+        planned = sum(stage.trials for stage in self.plan.stages) if self.plan else 0
+        return max(planned, self.done + len(self.slots))
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that remain."""
+        return max(0.0, self.budget - self.elapsed)
+
+    def best_words(self) -> str:
+        """The best trial at the longest length so far."""
+        if self.best is None:
+            return "none yet"
+        return f"{number(self.best.loss)} {label(self.best.spec)} at {self.best.spec.steps} steps"
+
+    def _finished(self, result: TrialResult) -> list[str]:
+        self.slots = {n: slot for n, slot in self.slots.items() if slot.spec.id != result.spec.id}
+        if result.outcome is Outcome.CANCELLED:
+            return []
+        self.done += 1
+        if result.outcome is not Outcome.COMPLETED or result.loss is None:
+            self.failed += 1
+            words = result.outcome.value.replace("_", " ")
+            reason = " ".join(result.message.split())
+            return [f"{label(result.spec)}: {words}" + (f", {reason}" if reason else "")]
+        if self.best is None or _rank(result) < _rank(self.best):
+            self.best = result
+            return [f"best so far: {self.best_words()}"]
+        return []
+
+
+def label(spec: TrialSpec) -> str:
+    """A trial in two words."""
+    name = "yours" if spec.optimizer == BASELINE else spec.optimizer
+    rate = spec.hyper.get("lr")
+    return name if rate is None else f"{name} lr {rate:.2g}"
+
+
+def _rank(result: TrialResult) -> tuple[int, float]:
+    """Losses of different lengths are not compared: a longer trial replaces any shorter one."""
+    assert result.loss is not None
+    return (-result.spec.steps, result.loss)

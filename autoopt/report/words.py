@@ -1,0 +1,107 @@
+"""Numbers as people read them: four digits, a unit, a dash for what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autoopt.records import BASELINE, Expected, Recommendation
+
+UNKNOWN = "-"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """`digits` significant digits, without an exponent where that stays short.
+
+    >>> number(0.118412), number(63366.3), number(None), number(2.4e-6)
+    ('0.1184', '63366', '-', '2.4e-06')
+    """
+    if value is None:
+        return UNKNOWN
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:.0f}"
+    return f"{value:.{digits}g}"
+
+
+def scaled(value: float | None, unit: str = "") -> str:
+    """With a decimal prefix.
+
+    >>> scaled(63366.3, "/s"), scaled(142928, "B"), scaled(12, "B")
+    ('63.4 k/s', '143 kB', '12 B')
+    """
+    if value is None:
+        return UNKNOWN
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def duration(value: float | None) -> str:
+    """Seconds in the unit that fits.
+
+    >>> duration(0.00101), duration(58.7), duration(150), duration(7300)
+    ('1.01 ms', '58.7 s', '2 min 30 s', '2 h 1 min')
+    """
+    if value is None:
+        return UNKNOWN
+    if value < 1:
+        return f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} us"
+    if value < 100:
+        return f"{value:.3g} s"
+    if value < 6000:
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
+    hours, minutes = divmod(round(value / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def interval(expected: Expected | None) -> str:
+    """Loss with its interval.
+
+    >>> interval(None)
+    '-'
+    """
+    if expected is None or expected.loss is None:
+        return UNKNOWN
+    if expected.low is None or expected.high is None:
+        return number(expected.loss)
+    return f"{number(expected.loss)} [{number(expected.low, 3)}, {number(expected.high, 3)}]"
+
+
+def spread(expected: Expected | None) -> str:
+    """Loss with half the width of its interval: `interval` for narrow places."""
+    if expected is None or expected.loss is None or expected.low is None or expected.high is None:
+        return interval(expected)
+    return f"{number(expected.loss)} ±{number((expected.high - expected.low) / 2, 2)}"
+
+
+def name_of(optimizer: str, rec: Recommendation) -> str:
+    """An optimizer's name in tables; the baseline by what it is."""
+    if optimizer != BASELINE:
+        return optimizer
+    return "yours" if rec.workload.baseline.source == "configure_optimizers" else "default"
+
+
+def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Names that share a reason, together.
+
+    >>> by_reason({"a": "late", "b": "big", "c": "late"})
+    [('late', ['a', 'c']), ('big', ['b'])]
+    """
+    grouped: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        grouped.setdefault(reason, []).append(name)
+    return list(grouped.items())
+
+
+def ledger(spent: Mapping[str, float]) -> str:
+    """Where the time went, the largest share first.
+
+    >>> ledger({"train": 88.1, "idle": 9.5, "wall": 58.7})
+    '58.7 s start to end; summed over workers: train 88.1 s, idle 9.5 s'
+    """
+    parts = sorted(((v, k) for k, v in spent.items() if k != "wall" and v >= 0.05), reverse=True)
+    shown = ", ".join(f"{name} {duration(value)}" for value, name in parts)
+    return f"{duration(spent.get('wall'))} start to end" + (
+        f"; summed over workers: {shown}" if shown else ""
+    )
