@@ -458,7 +458,7 @@ class _Session:
             policy=job.policy,
             specs=planner.specs,
             planner=planner,
-            ledger=ledger(self.report, planner.results, self.runner.slots, self.clock()),
+            ledger=ledger(self.report, planner.results, self.runner.slots, self.clock(), planner.begin),
             provenance=gather(job.target, job.seed, planner.results, {"budget_seconds": job.budget}),
             complete=finished,
             notes=[*self.report.warnings, *self.notes],

@@ -27,11 +27,19 @@ def gather(target: str, seed: int, results: list[TrialResult], more: Mapping[str
     }
 
 
-def ledger(report: WorkloadReport, results: list[TrialResult], workers: int, wall: float) -> dict[str, float]:
-    """Seconds summed over workers: import, build, data, compile, train, evaluate, idle; and wall, start to end."""
-    spent = dict.fromkeys(("import", "build", "data", "compile", "train", "evaluate"), 0.0)
-    spent["import"] = workers * report.seconds.get("import", 0.0)
-    spent["build"] = workers * report.seconds.get("build", 0.0)
+def ledger(
+    report: WorkloadReport, results: list[TrialResult], workers: int, wall: float, begin: float
+) -> dict[str, float]:
+    """Seconds summed over workers: import, calibrate, build, data, compile, train, evaluate, idle; and wall.
+
+    Args:
+        begin: seconds from the start of the run to the first trial; what of it was no calibration was import.
+    """
+    names = ("import", "calibrate", "build", "data", "compile", "train", "evaluate")
+    spent = dict.fromkeys(names, 0.0)
+    measured = sum(v for k, v in report.seconds.items() if k not in ("import", "first_step"))
+    spent["calibrate"] = workers * measured
+    spent["import"] = workers * max(0.0, begin - measured)
     spent["compile"] = workers * report.seconds.get("compile", 0.0)
     for result in results:
         for name in ("build", "data", "train", "evaluate"):

@@ -39,9 +39,12 @@ def gain(e: Evidence, verdict: Verdict) -> Gain:
 
 
 def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
-    gap = difference(e.scores[chosen], e.scores[own], e.noise, e.paired)
-    shared = sorted(set(e.scores[own]) & set(e.scores[chosen]))
-    base = statistics.fmean([e.scores[own][s] for s in shared] or list(e.used(own).values()))
+    mine, theirs = e.used(chosen), e.used(own)
+    if not set(mine) & set(theirs):  # no fresh seed in common: all that they share
+        mine, theirs = e.scores[chosen], e.scores[own]
+    gap = difference(mine, theirs, e.noise, e.paired)
+    shared = sorted(set(mine) & set(theirs))
+    base = statistics.fmean([theirs[s] for s in shared] or list(theirs.values()))
     yours, ours = e.score.unit(base), e.score.unit(base + gap.mean)
     middle = _tuned_own(e, chosen, own, base)
     sign = -1 if e.score.metric and e.score.metric[1] == "max" else 1

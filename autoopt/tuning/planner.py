@@ -6,6 +6,7 @@ slot gets the best trial that can be decided now, with trials in flight taken as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,8 +20,13 @@ FRESH_SEEDS = 1000
 """Finalists are judged on seeds from here on, which tuning never saw."""
 _MOST_FRESH = 5
 _FINALISTS = 3
-_RACE_GAP = 0.25
+_RACE_GAP = 0.2
 """An optimizer whose best is so much worse in y after two tries at the final length is dropped."""
+_TRIES = 3
+"""Trials at the final length that an optimizer should get to be worth deepening."""
+_MOST_KEPT = 4
+_ROUND = 3
+"""Trials of one fresh seed: the first, the second, and the user's own."""
 _DEEP_PER_ARM = 12
 _LATE = 1.05
 
@@ -73,6 +79,7 @@ class Planner:
         self.limits = limits or Limits()
         self.results: list[TrialResult] = []
         self._next_id = 1
+        self._keep = 0
         self._seconds: dict[str, float] = {}
 
     # --- told ---------------------------------------------------------------------------------------------
@@ -140,8 +147,10 @@ class Planner:
             return relative * self.costs.trial(steps)
         seen = sorted(self._seconds.values())
         slower = seen[len(seen) // 2] if seen else 1.0
-        typical = 1.0 if name == BASELINE else typical_cost(self.specs.get(name))
-        return max(slower, 1.0) * self.costs.trial(steps, typical)
+        if seen:
+            # What is known of others includes how slow the machine is; second order comes on top.
+            return slower * self.costs.trial(steps) * typical_cost(self.specs.get(name)) / typical_cost(None)
+        return self.costs.trial(steps, 1.0 if name == BASELINE else typical_cost(self.specs.get(name)))
 
     @property
     def stage(self) -> str:
@@ -154,10 +163,21 @@ class Planner:
         screen = list(self._screen(late))
         yield from screen
         if not screen:
-            if elapsed < self.deadline - self._confirm_seconds():
-                yield from self._deepen()
+            if not self._keep:
+                self._keep = self._affordable_arms(elapsed)
+            final = self.layout.final_steps
+            confirm = self.deadline - self._confirm_seconds()
+            for proposal in self._deepen():
+                if elapsed + self.seconds(proposal[1], final) <= confirm:
+                    yield proposal
             yield from self._confirm()
             yield from self._deepen()
+
+    def _affordable_arms(self, elapsed: float) -> int:
+        """How many optimizers the time left deepens: two at least where it allows, so that there is a comparison."""
+        left = (self.deadline - self._confirm_seconds() - elapsed) * self.costs.workers
+        trials = int(left / self.seconds("", self.layout.final_steps))
+        return min(_MOST_KEPT, max(trials // _TRIES, min(2, trials), 1))
 
     def _screen(self, late: bool) -> Iterator[tuple[str, str, Hyper, int, int]]:
         """The same number of rates for every optimizer, round by round, in the order of the plan.
@@ -221,7 +241,7 @@ class Planner:
             for i, a in enumerate(racing)
             if (best := a.best(screen, seed)) is not None and best.y is not None
         )
-        kept = [a for _, _, a in ranked[: self.layout.deepened]]
+        kept = [a for _, _, a in ranked[: self._keep or self.layout.deepened]]
         bests = {a.name: b.y for a in kept if (b := a.best(final, seed)) is not None and b.y is not None}
         if not bests:
             return kept
@@ -236,15 +256,12 @@ class Planner:
         return survivors
 
     def _confirm_seconds(self) -> float:
-        """Time to keep for fresh seeds, by what trials really take."""
-        final = self.layout.final_steps
-        kept = self._kept()
-        one = self.seconds(kept[0].name, final) if kept else self.costs.trial(final)
-        rounds = max(
-            1, round(self.layout.confirm_seconds * self.costs.workers / self.costs.trial(final, 1.15) / 3)
-        )
-        needed = min(rounds, _MOST_FRESH) * 3 * one / self.costs.workers
-        return min(needed + 0.3 * one, 0.6 * (self.deadline - self.begin))
+        """Time to keep for fresh seeds, by what trials really take: whole rounds of the finalists and the user's own."""
+        one = self.seconds("", self.layout.final_steps)
+        workers = self.costs.workers
+        rounds = min(_MOST_FRESH, max(1, round(self.layout.confirm_seconds * workers / one / _ROUND)))
+        # Trials come in whole rounds of the workers.
+        return min(math.ceil(rounds * _ROUND / workers) * one, 0.6 * (self.deadline - self.begin))
 
     def _confirm(self) -> Iterator[tuple[str, str, Hyper, int, int]]:
         """Finalists and the user's own with fresh seeds, seed by seed, so that every pair is complete."""
@@ -330,5 +347,6 @@ class Planner:
             seed=seed,
             eval_batches=batches,
             no_decay=self.no_decay,
-            hang_seconds=max(60.0, 200 * self.costs.step),
+            # The last evaluation is one long silence.
+            hang_seconds=max(60.0, 200 * self.costs.step) + 10 * self.costs.batch * (batches or self.costs.batches or 0),
         )
