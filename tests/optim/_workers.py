@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def run_ddp(rank: int, folder: str) -> None:
         net = nn.parallel.DistributedDataParallel(network())
         train(kind, net, x, y)
         if rank == 0:
-            torch.save([p.detach() for p in net.parameters()], Path(folder) / f"{kind}.pt")
+            torch.save([p.detach() for p in net.parameters()], Path(folder) / f"ddp-{kind}.pt")
 
 
 def run_fsdp(rank: int, folder: str) -> None:
@@ -77,23 +76,25 @@ def run_fsdp(rank: int, folder: str) -> None:
             isinstance(t, DTensor) for s in opt.state.values() for t in s.values() if getattr(t, "ndim", 0)
         ]
         if rank == 0:
-            torch.save([p.detach() for p in whole], Path(folder) / f"{kind}.pt")
+            torch.save([p.detach() for p in whole], Path(folder) / f"fsdp2-{kind}.pt")
             assert sharded
             assert all(sharded)
 
 
-def _enter(rank: int, work: Callable[[int, str], None], folder: str) -> None:
+def _enter(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
     try:
-        work(rank, folder)
+        run_ddp(rank, folder)
+        run_fsdp(rank, folder)
     finally:
         dist.destroy_process_group()
 
 
-def together(work: Callable[[int, str], None]) -> dict[str, list[Tensor]]:
-    """Runs `work` in WORLD processes; returns the parameters that rank 0 ended with, by kind."""
+def together() -> dict[tuple[str, str], list[Tensor]]:
+    """Runs every kind under DDP and FSDP2 in WORLD processes; returns the parameters they ended with."""
     with tempfile.TemporaryDirectory() as folder:
-        start_processes(_enter, args=(work, folder), nprocs=WORLD, start_method="spawn")  # type: ignore[no-untyped-call]
-        return {kind: torch.load(Path(folder) / f"{kind}.pt") for kind in KINDS}
+        start_processes(_enter, args=(folder,), nprocs=WORLD, start_method="spawn")  # type: ignore[no-untyped-call]
+        ways = [(way, kind) for way in ("ddp", "fsdp2") for kind in KINDS]
+        return {(way, kind): torch.load(Path(folder) / f"{way}-{kind}.pt") for way, kind in ways}

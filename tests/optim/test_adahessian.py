@@ -199,7 +199,9 @@ def physics_loss(net: nn.Module) -> Tensor:
     u = net(x)
     (du,) = torch.autograd.grad(u.sum(), x, create_graph=True)
     (ddu,) = torch.autograd.grad(du.sum(), x, create_graph=True)
-    return (ddu + u).square().mean() + (net(torch.zeros(1, 1)) - 1).square().sum()
+    at_zero: Tensor = net(torch.zeros(1, 1)) - 1
+    inside: Tensor = (ddu + u).square().mean()
+    return inside + at_zero.square().sum()
 
 
 class Recurrent(nn.Module):
