@@ -171,11 +171,11 @@ class Workload:
     def fresh(self, seed: int, total_steps: int, *, is_trial: bool = True) -> nn.Module:
         """`start` without the check that restoring works."""
         self._set_context(seed=seed, total_steps=total_steps, is_trial=is_trial)
-        if self._model is None or (self.restore == "rebuilt" and self.contract.rebuildable):
+        if self.restore == "rebuilt":
             self._model = None
             model = self._build(seed)
         else:
-            model = self._model
+            model = self.model  # always built under seed 0 first: what is frozen is then the same everywhere
             state = self._states.get(seed)
             if state is None:
                 state = self._state_of(seed)

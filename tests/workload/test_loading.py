@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import queue
 import sys
 from pathlib import Path
@@ -37,11 +36,11 @@ def test_sibling_import_argv_and_working_directory(tmp_path, open_):
             raise RuntimeError("main ran")
         """,
     )
-    argv, cwd = list(sys.argv), os.getcwd()
+    argv, cwd = list(sys.argv), str(Path.cwd())
     module = open_(target, "--depth", "3").source
     assert module.WIDTH == 7
     assert [target, "--depth", "3"] == module.ARGV
-    assert module.CWD == cwd == os.getcwd()
+    assert module.CWD == cwd == str(Path.cwd())
     assert sys.argv == argv
     assert sys.modules["model"] is module
     assert sys.path[0] == str(tmp_path)
@@ -88,7 +87,7 @@ def test_a_name_of_the_standard_library_stays_in_its_place(tmp_path, open_):
 
 def test_function_of_a_module_with_arguments(tmp_path, open_, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", os.getcwd())])
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(Path.cwd()))])
     write(tmp_path, "", "zoo_pkg/__init__.py")
     write(
         tmp_path,
@@ -108,7 +107,7 @@ def test_function_of_a_module_with_arguments(tmp_path, open_, monkeypatch):
         open_("zoo_pkg.nets:experiment", "1", "2", "3")
     with pytest.raises(WorkloadError, match="there is no 'experimnet'"):
         open_("zoo_pkg.nets:experimnet")
-    with pytest.raises(WorkloadError, match="no module zoo_pkg.missing"):
+    with pytest.raises(WorkloadError, match=r"no module zoo_pkg\.missing"):
         open_("zoo_pkg.missing:experiment")
 
 

@@ -116,7 +116,7 @@ def test_what_is_no_source_of_batches(given, message):
 
 
 def test_empty_loaders_and_those_that_end():
-    with pytest.raises(WorkloadError, match="gives no batch."):
+    with pytest.raises(WorkloadError, match=r"gives no batch\."):
         next(Source(lambda: [], "train_dataloader", CODE).endless(0))
     with pytest.raises(WorkloadError, match="gives no batch"):
         next(Source(lambda: DataLoader(DATA, 64, drop_last=True), "train_dataloader", CODE).endless(0))

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from autoopt.errors import UserCodeError, WorkloadError
+
+pytest.importorskip("lightning")
+
+LIT = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from lightning.pytorch import LightningDataModule, LightningModule
+
+STEPS = 20
+
+class Base(LightningModule):
+    pass
+
+class Lit(Base):
+    def __init__(self, width: int = 4):
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Sequential(nn.Linear(3, width), nn.Linear(width, 1))
+
+    def setup(self, stage):
+        assert stage == "fit"
+        self.ready = True
+
+    def training_step(self, batch, batch_idx):
+        assert self.ready
+        x, y = batch
+        loss = (self.net(x) - y).square().mean()
+        self.log("train_loss", loss)
+        self.log_dict({"index": batch_idx, "step": self.global_step})
+        return {"loss": loss, "index": batch_idx}
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
+        steps = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train_dataloader(self):
+        x = torch.randn(40, 3)
+        return DataLoader(TensorDataset(x, x[:, :1]), 8, shuffle=True)
+"""
+VALIDATED = LIT + """
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.log("val_loss", (self.net(x) - y).abs().mean())
+        self.log("val_size", float(len(x)))
+"""
+
+
+def test_a_module_with_its_loaders_needs_nothing_more(opened):
+    workload = opened(LIT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # self.log without a Trainer warns
+        model = workload.start(0, 5)
+        batches = workload.batches(0)
+        losses = [workload.loss(model, next(batches)).item() for _ in range(3)]
+    assert workload.kind == "lightning"
+    assert len(losses) == 3
+    assert workload.validation == "held_out"
+    score = workload.evaluate(model)  # no validation_step: training_step in eval mode
+    x, y = next(iter(workload.held.batches))
+    assert score.loss == pytest.approx((model.net(x) - y).square().mean().item(), rel=1e-5)
+    first = workload.loss(workload.start(0, 5), next(workload.batches(0))).item()
+    assert first == losses[0]
+
+
+def test_its_optimizer_and_schedule_over_the_real_run(opened):
+    workload = opened(LIT)
+    found = workload.baseline(workload.start(0, 5))
+    assert (found.registry_name, found.hyper["lr"], found.scheduler) == ("adamw", 0.01, "LinearLR")
+    assert found.schedule(0.5) == pytest.approx(0.5)
+    assert workload.settings.schedule == "yours"
+
+
+def test_epoch_is_the_interval_unless_it_is_named(opened):
+    text = LIT.replace(', "interval": "step"', "").replace("estimated_stepping_batches", "max_epochs")
+    workload = opened(text)
+    found = workload.baseline(workload.start(0, 5))
+    assert [found.schedule(k / 20) for k in (0, 4)] == [1.0, 1.0]  # 5 batches an epoch
+    assert found.schedule(5 / 20) < 1
+
+
+def test_logged_values_are_loss_and_metric(opened):
+    workload = opened(VALIDATED + "\nMETRIC = ('val_size', 'max')\n")
+    model = workload.start(0, 5)
+    score = workload.evaluate(model)
+    x, y = next(iter(workload.held.batches))
+    assert score.loss == pytest.approx((model.net(x) - y).abs().mean().item(), rel=1e-5)
+    assert score.metric == 4.0
+    workload = opened(VALIDATED + "\nMETRIC = ('val_acc', 'max')\n")
+    with pytest.raises(WorkloadError, match="METRIC names 'val_acc', but validation_step"):
+        workload.evaluate(workload.start(0, 5))
+
+
+def test_metric_objects_are_computed_once_and_start_anew(opened):
+    text = VALIDATED.replace("self.ready = True", "self.ready = True; self.mean = Mean()").replace(
+        'self.log("val_size", float(len(x)))', 'self.mean.update(y); self.log("mean", self.mean)'
+    )
+    text = "from torchmetrics import MeanMetric as Mean\n" + text + "\nMETRIC = ('mean', 'min')\n"
+    workload = opened(text)
+    model = workload.start(0, 5)
+    expected = torch.cat([y for _, y in workload.held.batches]).mean().item()
+    assert workload.evaluate(model).metric == pytest.approx(expected, rel=1e-5)
+    assert workload.evaluate(model).metric == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_data_module_in_the_file(opened):
+    text = LIT.partition("    def train_dataloader")[0] + """
+class Data(LightningDataModule):
+    def setup(self, stage):
+        self.x = torch.randn(24, 3)
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(self.x[:16], self.x[:16, :1]), 8)
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(self.x[16:], self.x[16:, :1]), 8)
+"""
+    workload = opened(text)
+    assert (workload.train_source.length, len(workload.held), workload.validation) == (2, 1, "own")
+
+
+def test_functions_beside_the_module_win(opened):
+    workload = opened(LIT + """
+def loss(model, batch):
+    return model.net(batch[0]).mean() * 0 + 7
+def configure_optimizers(model):
+    return torch.optim.SGD(model.parameters(), lr=1)
+""")
+    model = workload.start(0, 2)
+    assert workload.loss(model, next(workload.batches(0))).item() == 7
+    assert workload.baseline(model).name == "SGD"
+
+
+def test_build_model_may_return_one(opened):
+    workload = opened(LIT.replace("class Lit(Base)", "class Lit(Base)") + "\ndef build_model():\n    m = Lit(9); m.ready = True; return m\n")
+    model = workload.start(0, 2)
+    assert (workload.kind, model.net[0].out_features) == ("lightning", 9)
+    assert workload.loss(model, next(workload.batches(0))).ndim == 0
+
+
+def test_a_wrapped_module_goes_through_the_wrapper(opened):
+    workload = opened(LIT)
+    model = workload.start(0, 2)
+
+    class Wrapper(torch.nn.Module):
+        calls = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = model
+
+        def forward(self, *inputs):
+            self.calls += 1
+            return self.module(*inputs)
+
+    wrapper, batch = Wrapper(), next(workload.batches(0))
+    assert workload.loss(wrapper, batch).item() == workload.loss(model, batch).item()
+    assert wrapper.calls == 1
+    assert "forward" not in vars(model)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("self.save_hyper", "self.automatic_optimization = False; self.save_hyper", "Lit sets automatic_optimization"),
+        ("width: int = 4", "width", "Lit cannot be made without arguments"),
+        ("class Lit(Base)", "class Other(Base):\n    pass\n\nclass Lit(Base)", "has 2 of LightningModule: Other, Lit"),
+        ("        return {\"optimizer\": optimizer,", "        return [optimizer, optimizer]\n        {0:", "2 optimizers"),
+        ("def train_dataloader", "def other", r"has no train_dataloader\(\)"),
+    ],
+)
+def test_what_is_refused(opened, old, new, message):
+    def start() -> None:
+        workload = opened(LIT.replace(old, new, 1))
+        workload.baseline(workload.start(0, 2))
+
+    with pytest.raises(WorkloadError, match=message) as caught:
+        start()
+    assert caught.value.hint
+
+
+def test_what_only_a_trainer_has_is_told(opened):
+    workload = opened(LIT.replace("x, y = batch", "x, y = batch; self.trainer.strategy", 1))
+    with pytest.raises(UserCodeError, match=r"trainer.strategy: autoopt runs the module without a Trainer"):
+        workload.start(0, 2)
+
+
+def test_hooks_that_are_not_called_are_said(opened):
+    workload = opened(LIT + "\n    def on_train_batch_end(self, *args):\n        pass\n")
+    assert any("on_train_batch_end" in note for note in workload.notes)
+
+
+def test_close_takes_everything_off(opened):
+    workload = opened(LIT + "\nMODULE = Lit()\n")
+    module = workload.start(0, 2)
+    workload.close()
+    assert "log" not in vars(module)
+    assert module._trainer is None
