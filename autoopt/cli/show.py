@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,8 +14,8 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    folder: Path = typer.Argument(..., help="A run's folder, or its recommendation.yaml."),
-    as_json: bool = typer.Option(False, "--json", help="Nothing but one JSON object on stdout."),
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or its recommendation.yaml.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Nothing but one JSON object on stdout.")] = False,
 ) -> int:
     """Show a recommendation again."""
     from autoopt.report import recipe

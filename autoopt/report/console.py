@@ -27,8 +27,8 @@ from autoopt.trials.runner import Progress
 _STYLES = {"recommended": "bold green", "tie": "cyan", "failed": "red", "not tried": "dim", "dropped": "dim"}
 _WORDS = {"recommended": "chosen", "edge": "at edge"}
 _TRUST = {"low": "red", "medium": "yellow", "high": "green"}
-_WIDE = 96
-_SVG_WIDTH = 100
+_WIDE = 116
+_MIDDLE = 92
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def show_plan(plan: Plan, console: Console | None = None) -> None:
 
 def svg(rec: Recommendation, title: str = "autoopt profile model.py") -> str:
     """The final report as a picture; the same record gives the same text."""
-    console = Console(record=True, width=_SVG_WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    console = Console(record=True, width=_MIDDLE, file=io.StringIO(), force_terminal=True, highlight=False)
     show(rec, console=console)
     drawn = console.export_svg(title=title, unique_id="autoopt")
     # rich names a web font; a picture in a repository should fetch nothing.
@@ -163,13 +163,15 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
 
 
 def _table(rec: Recommendation, width: int) -> Table:
-    """Optimizers, best first. A narrow terminal gets the interval as a half-width, and no metric."""
+    """Optimizers, best first. A narrow terminal gets half-widths for intervals, and no metric."""
     wide = width >= _WIDE
-    metric = rec.settings.metric if wide else None
+    metric = rec.settings.metric if width >= _MIDDLE else None
     rows = [row for row in rec.optimizers if row.optimizer not in rec.cut]
     unit, size = _unit(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2 if wide else 1, 0, 0))
-    table.add_column("optimizer", overflow="fold", max_width=20 if wide else 12)
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1 if width >= _MIDDLE else 0, 0, 0)
+    )
+    table.add_column("optimizer", overflow="fold")
     table.add_column("final loss", no_wrap=True)
     for name in (
         *([metric[0]] if metric else []),
@@ -179,21 +181,21 @@ def _table(rec: Recommendation, width: int) -> Table:
         f"state {unit}",
         f"peak {unit}",
     ):
-        table.add_column(Text(name), justify="right", overflow="fold")
-    table.add_column("", overflow="fold")
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for row in rows:
         seen = row.expected
-        status = _WORDS.get(row.status, row.status)
+        loss = interval(seen) if wide else spread(seen)
         if seen is not None and seen.steps < rec.expected.steps:
-            status += f" at {seen.steps}"
-        cells = [name_of(row.optimizer, rec), interval(seen) if wide else spread(seen)]
+            loss = f"{number(seen.loss)} at {seen.steps}"
+        cells = [name_of(row.optimizer, rec), loss]
         cells += [number(seen.metric if seen else None)] if metric else []
         cells += [
             number(row.hyper.get("lr"), 2),
             number(seen.step_seconds * 1e3 if seen and seen.step_seconds else None, 3),
             scaled(seen.samples_per_second if seen else None).replace(" ", ""),
             *(number(v / size if v is not None else None, 3) for v in _sizes(row)),
-            status,
+            _WORDS.get(row.status, row.status),
         ]
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(row.status, ""))
     return table
