@@ -45,6 +45,7 @@ class AdanKernel:
         self.decay = lr * group["weight_decay"]
         self.fast = fast
         self.t = torch.tensor(float(t))
+        self._buffer: Tensor | None = None
 
     def __call__(self, batch: list[Row]) -> None:
         if len(batch) == 1 and not self.fast:
@@ -111,6 +112,12 @@ class AdanKernel:
             torch._foreach_div_(p, 1 + self.decay)
         torch._foreach_copy_(prev, g)
 
+    def _scratch(self, like: Tensor) -> Tensor:
+        """A buffer of a shape, kept from block to block."""
+        if self._buffer is None or self._buffer.numel() < like.numel():
+            self._buffer = torch.empty(like.numel(), dtype=like.dtype)
+        return self._buffer[: like.numel()].view(like.shape)
+
     def _fast(
         self,
         p: list[Tensor],
@@ -132,19 +139,30 @@ class AdanKernel:
         if self.first:
             torch._foreach_copy_(prev, g)
         t = self.t.item()
-        d = torch._foreach_sub(g, prev)
-        torch._foreach_lerp_(m, g, 1 - self.b1)
-        torch._foreach_lerp_(v, d, 1 - self.b2)
-        u = torch._foreach_add(g, d, alpha=self.b2)
-        w = torch._foreach_div(m, 1 - self.b1**t)
+        u: list[Tensor]
+        w: list[Tensor]
+        if len(p) == 1:
+            # One block of a large tensor: the previous gradient and one kept buffer serve as scratch, because
+            # fresh memory of this size would be mapped anew, page by page, at every operation.
+            d = torch.sub(g[0], prev[0], out=prev[0])
+            m[0].lerp_(g[0], 1 - self.b1)
+            v[0].lerp_(d, 1 - self.b2)
+            u = [torch.add(g[0], d, alpha=self.b2, out=prev[0])]
+            w = [torch.div(m[0], 1 - self.b1**t, out=self._scratch(m[0]))]
+        else:
+            ds = torch._foreach_sub(g, prev)
+            torch._foreach_lerp_(m, g, 1 - self.b1)
+            torch._foreach_lerp_(v, ds, 1 - self.b2)
+            u = list(torch._foreach_add(g, ds, alpha=self.b2))
+            w = list(torch._foreach_div(m, 1 - self.b1**t))
         torch._foreach_add_(w, v, alpha=self.b2 / (1 - self.b2**t))
         if self.no_prox and self.decay:
             torch._foreach_mul_(p, 1 - self.decay)
         beta = 1 - _TINY
         torch._fused_adamw_(
             p,
-            list(u),
-            list(w),
+            u,
+            w,
             n,
             [],
             [self.t] * len(p),
