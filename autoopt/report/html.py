@@ -1,0 +1,66 @@
+"""report.html: one file with everything in it, that works offline, in the dark and on a phone."""
+
+from __future__ import annotations
+
+import json
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from autoopt.records import BASELINE, Recommendation, TrialResult
+from autoopt.report import plots, recipe, snippet, words
+
+_TITLES = {
+    "rates": "Loss against learning rate",
+    "curves": "Loss curves",
+    "time": "Loss against time",
+    "memory": "Loss against memory",
+    "effort": "Effort per optimizer",
+}
+
+
+def render(rec: Recommendation, results: list[TrialResult], script: str | None = None) -> str:
+    """The page.
+
+    Args:
+        rec: the recommendation.
+        results: every trial, for the plots.
+        script: the text of train.py, where there is one.
+    """
+    environment = Environment(
+        loader=PackageLoader("autoopt.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "scaled": words.scaled,
+        "duration": words.duration,
+        "interval": words.interval,
+        "ledger": words.ledger,
+    }
+    figures = plots.all_figures(rec, results)
+    return environment.get_template("report.html.j2").render(
+        rec=rec,
+        blocks=[
+            ("paste", "Paste into your script", snippet.snippet(rec)),
+            ("yaml", "recommendation.yaml", recipe.dump(rec)),
+            *([("script", "train.py", script)] if script is not None else []),
+        ],
+        figures=[(name, title, figures[name]["note"]) for name, title in _TITLES.items() if name in figures],
+        data=_embedded(figures),
+        plotly=Markup(get_plotlyjs()),
+        trials=results,
+        cut=words.by_reason(rec.cut),
+        name_of=lambda name: words.name_of(name, rec),
+        baseline=BASELINE,
+    )
+
+
+def _embedded(value: object) -> Markup:
+    """JSON inside a script element: "<" written as an escape, so that no text can end the element."""
+    text = json.dumps(value, allow_nan=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+    return Markup(text)
