@@ -418,6 +418,7 @@ class _Session:
             plan,
             costs,
             score.make(report.initial_loss, report.settings.metric, done),
+            total=report.settings.steps,
             deadline=deadline,
             begin=begin,
             seed=job.seed,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-from autoopt.records import Event, Outcome, TrialFinished, TrialResult, TrialStarted
+from autoopt.records import Event, Outcome, StageEnded, TrialFinished, TrialResult, TrialStarted
 from autoopt.run import Run
 from autoopt.trials.runner import Progress, Runner
 from autoopt.tuning.planner import Planner
@@ -99,7 +99,7 @@ def run_trials(
         True when it ended by itself, False when it was stopped.
     """
 
-    def tell(event: TrialStarted | TrialFinished) -> None:
+    def tell(event: TrialStarted | TrialFinished | StageEnded) -> None:
         run.append(event)
         observer.event(event)
 
@@ -107,7 +107,7 @@ def run_trials(
         planner.tell(result)
         tell(TrialFinished(at=time.time(), result=result))
 
-    flying = 0
+    flying, stage = 0, ""
     latest = planner.deadline * (1 + _OVERRUN)
     while not stop:
         elapsed = clock()
@@ -116,6 +116,10 @@ def run_trials(
             spec = planner.ask(elapsed)
             if spec is None:
                 break
+            if stage and spec.stage != stage:
+                kept, dropped = planner.standing()
+                tell(StageEnded(at=time.time(), stage=stage, kept=kept, dropped=dropped))
+            stage = spec.stage
             planner.start(spec)
             runner.submit(slot, spec)
             flying += 1

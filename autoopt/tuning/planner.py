@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoopt.optim.spec import OptimSpec
 from autoopt.records import BASELINE, Hyper, Outcome, Plan, TrialResult, TrialSpec
 from autoopt.tuning.arm import WIDE_STEP, Arm, Key, Tried, key_of
-from autoopt.tuning.plan import SCREEN_RATES, Costs, Layout, typical_cost
+from autoopt.tuning.plan import SCREEN_RATES, Costs, Layout, lengths, typical_cost
 from autoopt.tuning.score import Score
 
 FRESH_SEEDS = 1000
@@ -25,10 +25,13 @@ _RACE_GAP = 0.2
 _TRIES = 3
 """Trials at the final length that an optimizer should get to be worth deepening."""
 _MOST_KEPT = 4
+_FEWEST = 4
+"""Trials at the final length without which there is no comparison: two of the best, the user's own, a fresh seed."""
 _ROUND = 3
 """Trials of one fresh seed: the first, the second, and the user's own."""
 _DEEP_PER_ARM = 12
 _LATE = 1.05
+_BEHIND_WHEN_LATE = "behind when the screen took longer than planned"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Planner:
         plan: what the user was shown.
         costs: the calibrated costs; corrected by what trials really take.
         score: turns results into y.
+        total: steps of the real run.
         deadline: seconds since the start of the run at which the last trial must have ended.
         begin: seconds since the start of the run at which trials begin.
         seed: the run's seed; tuning trains with it, finalists with fresh ones.
@@ -66,6 +70,7 @@ class Planner:
         costs: Costs,
         score: Score,
         *,
+        total: int,
         deadline: float,
         begin: float,
         seed: int = 0,
@@ -74,7 +79,7 @@ class Planner:
     ) -> None:
         self.arms, self.specs, self.layout, self.plan = arms, specs, layout, plan
         self.costs, self.score = costs, score
-        self.deadline, self.begin, self.seed = deadline, begin, seed
+        self.total, self.deadline, self.begin, self.seed = total, deadline, begin, seed
         self.no_decay = no_decay if no_decay is not None else ["bias", "norm", "embedding"]
         self.limits = limits or Limits()
         self.results: list[TrialResult] = []
@@ -158,12 +163,20 @@ class Planner:
         trials = [t for arm in self.arms.values() for t in arm.tried.values()]
         return max(trials, key=lambda t: t.id).stage if trials else "screen"
 
+    def standing(self) -> tuple[list[str], dict[str, str]]:
+        """Optimizers still in the race, best first, and why the others are not."""
+        kept = [arm.name for arm in self._kept()]
+        dropped = {n: a.dropped or "behind" for n, a in self.arms.items() if n not in kept and n != BASELINE}
+        return kept, dropped
+
     def _proposals(self, elapsed: float) -> Iterator[tuple[str, str, Hyper, int, int]]:
+        self._cut_what_does_not_fit(elapsed)
         late = elapsed > self.begin + 1.15 * self.layout.screen_seconds + 1
         screen = list(self._screen(late))
         yield from screen
         if not screen:
             if not self._keep:
+                self._settle_final(elapsed)
                 self._keep = self._affordable_arms(elapsed)
             final = self.layout.final_steps
             confirm = self.deadline - self._confirm_seconds()
@@ -173,16 +186,52 @@ class Planner:
             yield from self._confirm()
             yield from self._deepen()
 
+    def _settle_final(self, elapsed: float) -> None:
+        """Shortens the final length when trials turned out so slow that hardly one of the planned fits any more."""
+        ran = [t.steps for a in self.arms.values() for t in a.tried.values() if t.stage != "screen"]
+        screen = self.layout.screen_steps
+        if ran:
+            final = max(ran)
+        else:
+            left = (self.deadline - elapsed) * self.costs.workers
+            fitting = (
+                n
+                for n in lengths(self.total)
+                if screen < n <= self.layout.final_steps and _FEWEST * self.seconds("", n) <= left
+            )
+            final = next(fitting, screen)
+        self.layout = replace(self.layout, final_steps=final)
+
     def _affordable_arms(self, elapsed: float) -> int:
         """How many optimizers the time left deepens: two at least where it allows, so that there is a comparison."""
         left = (self.deadline - self._confirm_seconds() - elapsed) * self.costs.workers
         trials = int(left / self.seconds("", self.layout.final_steps))
         return min(_MOST_KEPT, max(trials // _TRIES, min(2, trials), 1))
 
+    def _cut_what_does_not_fit(self, elapsed: float) -> None:
+        """Cuts optimizers that have not begun, last ones first, while the screen would end far too late."""
+        steps, seed = self.layout.screen_steps, self.seed
+        if not self._seconds or self._keep:
+            return
+
+        def left(arm: Arm) -> float:
+            wanted = 1 if arm.name == BASELINE else SCREEN_RATES
+            return (
+                max(0, wanted - len(arm.at(steps, seed))) * self.seconds(arm.name, steps) / self.costs.workers
+            )
+
+        end = elapsed + sum(left(arm) for arm in self._racing())
+        for arm in reversed(self._racing()):
+            if end <= self.begin + 1.3 * self.layout.screen_seconds + 1:
+                break
+            if arm.name not in (BASELINE, "adamw", "sgd") and not arm.at(steps, seed):
+                end -= left(arm)
+                arm.dropped = "cut: the screen took longer than planned"
+
     def _screen(self, late: bool) -> Iterator[tuple[str, str, Hyper, int, int]]:
         """The same number of rates for every optimizer, round by round, in the order of the plan.
 
-        When it takes longer than planned, optimizers that have not begun are cut; those that have are finished.
+        When it takes longer than planned, the worse half and those that have not begun are cut.
         """
         steps, seed = self.layout.screen_steps, self.seed
         for round_ in range(SCREEN_RATES):
@@ -191,8 +240,10 @@ class Planner:
                 seen = arm.at(steps, seed)
                 if len(seen) > round_ or len(seen) >= wanted or arm.failures() >= 2:
                     continue
-                if late and not seen and arm.name not in (BASELINE, "adamw", "sgd"):
-                    arm.dropped = "cut: the screen took longer than planned"
+                if late and arm.name != BASELINE and not self._promising(arm):
+                    arm.dropped = (
+                        "cut: the screen took longer than planned" if not seen else _BEHIND_WHEN_LATE
+                    )
                     continue
                 move = arm.rate_move(steps, seed, WIDE_STEP) if arm.tunable else dict(arm.start)
                 if move is not None:
@@ -215,6 +266,8 @@ class Planner:
         steps = self.layout.screen_steps
         bests = sorted(b.y for a in self._racing() if (b := a.best(steps, self.seed)) and b.y is not None)
         mine = arm.best(steps, self.seed)
+        if any(t.pending for t in arm.at(steps, self.seed)):
+            return True
         return mine is not None and mine.y is not None and mine.y <= bests[len(bests) // 2]
 
     def _deepen(self) -> Iterator[tuple[str, str, Hyper, int, int]]:
@@ -348,5 +401,6 @@ class Planner:
             eval_batches=batches,
             no_decay=self.no_decay,
             # The last evaluation is one long silence.
-            hang_seconds=max(60.0, 200 * self.costs.step) + 10 * self.costs.batch * (batches or self.costs.batches or 0),
+            hang_seconds=max(60.0, 200 * self.costs.step)
+            + 10 * self.costs.batch * (batches or self.costs.batches or 0),
         )

@@ -112,7 +112,16 @@ class Machine:
         for name in layout.optimizers:
             arms[name] = Arm(name, {"lr": 1e-3, "weight_decay": 0.01}, dict(specs[name].space))
         planner = Planner(
-            arms, specs, layout, plan, costs, Score(INITIAL), deadline=self.seconds, begin=0.0, seed=0
+            arms,
+            specs,
+            layout,
+            plan,
+            costs,
+            Score(INITIAL),
+            total=self.steps,
+            deadline=self.seconds,
+            begin=0.0,
+            seed=0,
         )
         for result in told or []:
             planner.tell(result)

@@ -33,6 +33,15 @@ def test_a_slow_machine_is_noticed_and_still_ends_in_time() -> None:
     assert machine.now <= 60.0 * 1.1
 
 
+def test_on_a_machine_slower_than_measured_the_final_length_shrinks_and_is_still_compared() -> None:
+    machine = Machine(SURFACES, seconds=60.0, speed=3.0)
+    planner = machine.run()
+    assert machine.now <= 60.0 * 1.1
+    final = planner.layout.final_steps
+    assert any(r.spec.stage == "confirm" and r.spec.steps == final for r in machine.log)
+    assert {r.spec.optimizer for r in machine.log if r.spec.steps == final} >= {BASELINE}
+
+
 def test_a_large_budget_finds_the_best_optimizer_and_rate() -> None:
     machine = Machine(SURFACES, seconds=200.0)
     name, hyper = machine.run().finalists()[0]
