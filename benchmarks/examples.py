@@ -139,7 +139,8 @@ def _hyper(hyper: dict[str, float]) -> str:
 
 def _heading(flags: argparse.Namespace) -> str:
     """What was run, on what, and how to read it."""
-    told = [f"--budget {flags.budget}", f"--seeds {' '.join(map(str, flags.seeds))}"]
+    told = [*flags.examples, f"--budget {flags.budget}", f"--workers {flags.workers}"]
+    told.append(f"--seeds {' '.join(map(str, flags.seeds))}")
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
