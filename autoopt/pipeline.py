@@ -107,7 +107,7 @@ def profile(
     resume: bool = False,
     accept_changes: bool = False,
     args: Sequence[str] = (),
-    observer: Observer | None = None,
+    progress: bool = True,
     **flags: Any,
 ) -> Recommendation:
     """Chooses and tunes the optimizer for a model file; writes four files into `out`.
@@ -123,6 +123,7 @@ def profile(
         out: folder; `autoopt-out/<name>` unless given.
         resume: go on with the run in `out`; what is not given here is what that run was started with.
         args: handed to the function of a "package.module:function" target.
+        progress: whether to show plan and progress on stderr.
         flags: accumulate, clip, schedule, warmup: see `records.Flags`.
 
     Returns:
@@ -135,6 +136,8 @@ def profile(
         >>> rec = autoopt.profile("examples/digits_mlp/model.py", budget="60s")  # doctest: +SKIP
         >>> optimizer, scheduler = rec.build(model)  # doctest: +SKIP
     """
+    from autoopt.report import console
+
     job = make_job(
         str(target),
         out=Path(out) if out is not None else default_out(str(target)),
@@ -148,9 +151,9 @@ def profile(
         device=device,
         workers=workers,
         accept_changes=accept_changes,
-        observer=observer or Silent(),
     )
-    found = run_job(job)
+    with console.observer(quiet=not progress) as job.observer:
+        found = run_job(job)
     assert isinstance(found, Recommendation)
     return found
 
@@ -169,7 +172,7 @@ def choose(
     seed: int = 0,
     out: str | Path | None = None,
     configure_optimizers: Callable[..., Any] | None = None,
-    observer: Observer | None = None,
+    progress: bool = True,
     **flags: Any,
 ) -> Recommendation:
     """Chooses and tunes the optimizer for objects in this process: closures and notebooks included.
@@ -186,6 +189,7 @@ def choose(
         budget, policy, optimizers, device, seed: as in `profile`.
         out: where to write the four files; nothing is kept unless given.
         configure_optimizers: today's optimizer, `configure_optimizers(model)`: the baseline.
+        progress: whether to show plan and progress on stderr.
 
     Returns:
         The recommendation: `optimizer, scheduler = rec.build(model)`.
@@ -194,6 +198,7 @@ def choose(
         UsageError, WorkloadError, NoResult: see `autoopt.errors`.
     """
     from autoopt.hardware import devices
+    from autoopt.report import console
     from autoopt.trials.inprocess import InProcess
     from autoopt.workload import from_callables
 
@@ -208,9 +213,9 @@ def choose(
         optimizers=list(optimizers) if optimizers is not None else None,
         seed=seed,
         device=chosen.name,
-        observer=observer or Silent(),
     )
     with ExitStack() as stack:
+        job.observer = stack.enter_context(console.observer(quiet=not progress))
         if out is None:
             job.out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoopt-"))) / "run"
         workload = from_callables(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from autoopt.records import BASELINE, Expected, Outcome, TrialResult, WorkloadRe
 from autoopt.tuning.arm import Arm, Key, key_of
 from autoopt.tuning.planner import FRESH_SEEDS, Planner
 from autoopt.tuning.ranking import Noise, interval, pooled_noise
-from autoopt.tuning.score import Score
+from autoopt.tuning.score import Score, make
 
 Scores = Mapping[Key, Mapping[int, float]]
 """configuration -> seed -> y."""
@@ -53,9 +53,11 @@ class Evidence:
         """Steps of the real run."""
         return self.report.settings.steps
 
-    @property
+    @cached_property
     def score(self) -> Score:
-        return self.planner.score
+        """The planner's, which by now also knows whether losses go below zero."""
+        positive = make(1.0, None, self.planner.results).positive
+        return replace(self.planner.score, positive=positive)
 
     @cached_property
     def steps(self) -> int | None:

@@ -8,7 +8,7 @@ from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import words
 from autoopt.records import BASELINE, Gain, WorkloadReport
 from autoopt.tuning.arm import Key, key_of
-from autoopt.tuning.ranking import difference
+from autoopt.tuning.ranking import Difference, difference
 from autoopt.tuning.verdict import Verdict
 
 
@@ -39,12 +39,7 @@ def gain(e: Evidence, verdict: Verdict) -> Gain:
 
 
 def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
-    mine, theirs = e.used(chosen), e.used(own)
-    if not set(mine) & set(theirs):  # no fresh seed in common: all that they share
-        mine, theirs = e.scores[chosen], e.scores[own]
-    gap = difference(mine, theirs, e.noise, e.paired)
-    shared = sorted(set(mine) & set(theirs))
-    base = statistics.fmean([theirs[s] for s in shared] or list(theirs.values()))
+    gap, base = _compare(e, chosen, own)
     yours, ours = e.score.unit(base), e.score.unit(base + gap.mean)
     middle = _tuned_own(e, chosen, own, base)
     sign = -1 if e.score.metric and e.score.metric[1] == "max" else 1
@@ -70,14 +65,27 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
     )
 
 
+def _compare(e: Evidence, key: Key, own: Key) -> tuple[Difference, float]:
+    """A configuration less the user's own, on fresh seeds where both have any; and the own one's y on the same seeds."""
+    mine, theirs = e.used(key), e.used(own)
+    if not set(mine) & set(theirs):
+        mine, theirs = e.scores[key], e.scores[own]
+    shared = set(mine) & set(theirs)
+    base = statistics.fmean([theirs[s] for s in shared] or list(theirs.values()))
+    return difference(mine, theirs, e.noise, e.paired), base
+
+
 def _tuned_own(e: Evidence, chosen: Key, own: Key, base: float) -> float | None:
     """What the user's own optimizer reaches when tuned; `None` when it was not tuned at this length."""
     same = e.report.baseline.registry_name
-    candidates = [chosen] if chosen[0] == same else [k for k in e.scores if k[0] == same]
+    if chosen[0] == same:
+        return e.score.unit(base + _compare(e, chosen, own)[0].mean)
+    candidates = [k for k in e.scores if k[0] == same]
     if not candidates:
         return None
-    best = min(difference(e.scores[k], e.scores[own], e.noise, e.paired).mean for k in candidates)
-    return e.score.unit(base + (best if chosen[0] == same else min(0.0, best)))
+    # Its best is told by the seeds that count most; a lucky one on the seed of the tuning is not.
+    best = min(candidates, key=lambda k: (not e.fresh(k), statistics.fmean(e.used(k).values())))
+    return e.score.unit(base + min(0.0, _compare(e, best, own)[0].mean))
 
 
 def _value(e: Evidence, key: Key) -> float | None:

@@ -16,6 +16,7 @@ Key = tuple[str, tuple[tuple[str, float], ...]]
 
 WIDE_STEP = 0.5
 FINE_STEP = 0.25
+_NEAR = 0.5
 _RESOLVED = 0.15
 """Decades; a bracket finer than this is finer than the noise."""
 _NUDGES: Mapping[str, tuple[float, ...]] = {
@@ -160,7 +161,14 @@ class Arm:
             seed=run_seed,
             number=number,
         )
-        return None if self._known(move, steps, seed) else {**self.start, **move}
+        # The study's range is the widest; around a measured optimum farther rates are a waste.
+        x, centre = math.log10(move["lr"]), math.log10(best.hyper["lr"])
+        move = {
+            **self.start,
+            **move,
+            **(self._with_rate({}, min(max(x, centre - _NEAR), centre + _NEAR)) or {}),
+        }
+        return None if self._known(move, steps, seed) else move
 
     def _promised(self, steps: int) -> Hyper | None:
         """The best configuration so far, with the rate that the horizon model expects to be best at `steps`."""

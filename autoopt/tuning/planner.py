@@ -14,7 +14,7 @@ from autoopt.optim.spec import OptimSpec
 from autoopt.records import BASELINE, Hyper, Outcome, Plan, TrialResult, TrialSpec
 from autoopt.tuning.arm import WIDE_STEP, Arm, Key, Tried, key_of
 from autoopt.tuning.plan import SCREEN_RATES, Costs, Layout, lengths, typical_cost
-from autoopt.tuning.score import Score
+from autoopt.tuning.score import Score, make
 
 FRESH_SEEDS = 1000
 """Finalists are judged on seeds from here on, which tuning never saw."""
@@ -100,7 +100,10 @@ class Planner:
         """A trial that ended, however it ended."""
         spec = result.spec
         self._next_id = max(self._next_id, spec.id + 1)
+        first = not any(r.outcome is Outcome.COMPLETED for r in self.results)
         self.results.append(result)
+        if first:  # the first one decides how a metric is compared
+            self.score = make(self.score.initial, self.score.metric, self.results)
         arm = self.arms.get(spec.optimizer)
         if arm is None:
             return

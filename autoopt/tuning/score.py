@@ -2,7 +2,9 @@
 
 A validation loss l becomes y = asinh(l / 2c), c = 1 % of the validation loss at initialization. For l >> c
 that is log(l / c), so differences of y are log ratios and a tolerance of 2 % is 0.02; below c, where
-differences are of no use to anybody, it is linear, and it is defined for losses of either sign.
+differences are of no use to anybody, it is linear, and it is defined for losses of either sign. A metric to
+maximise that lies in [0, 1], such as an accuracy, is compared by its error 1 - m in the same way: from 98 to
+99 % halves the error, which a difference of 1 % would hide. Other metrics are compared relative to their size.
 """
 
 from __future__ import annotations
@@ -25,12 +27,16 @@ class Score:
     Args:
         initial: validation loss before training, in the user's unit.
         metric: (name, "min" or "max") when the user compares by a metric of their own.
-        metric_scale: size of a typical metric value; differences of y are then relative to it.
+        metric_scale: size of a typical metric value, for metrics that are no share.
+        share: whether the metric is one to maximise in [0, 1].
+        positive: whether no loss below zero was seen, so that no interval should reach there.
     """
 
     initial: float
     metric: tuple[str, Literal["min", "max"]] | None = None
     metric_scale: float = 1.0
+    share: bool = False
+    positive: bool = False
 
     @property
     def _c(self) -> float:
@@ -46,20 +52,25 @@ class Score:
             return self.failed
         if result.outcome is not Outcome.COMPLETED:
             return None
-        if self.metric is not None:
-            if result.metric is None:
-                return None
-            sign = -1.0 if self.metric[1] == "max" else 1.0
-            return sign * result.metric / self.metric_scale
-        if result.loss is None:
+        if self.metric is None:
+            return None if result.loss is None else min(self.of_loss(result.loss), self.failed)
+        if result.metric is None:
             return None
-        return min(self.of_loss(result.loss), self.failed)
+        if self.share:
+            return math.asinh((1 - result.metric) / (2 * _FLOOR))
+        return self._sign * result.metric / self.metric_scale
+
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self.metric is not None and self.metric[1] == "max" else 1.0
 
     @property
     def failed(self) -> float:
         """The score of a trial that diverged."""
         if self.metric is None:
             return self.of_loss(self.initial)
+        if self.share:
+            return math.asinh(1 / (2 * _FLOOR))
         return 0.0 if self.metric[1] == "max" else 2.0
 
     def diverged(self, result: TrialResult) -> bool:
@@ -78,18 +89,25 @@ class Score:
 
     def unit(self, y: float) -> float:
         """Back from y to the user's unit: the loss, or the metric."""
-        if self.metric is not None:
-            return (-y if self.metric[1] == "max" else y) * self.metric_scale
-        return 2 * self._c * math.sinh(y)
+        if self.metric is None:
+            value = 2 * self._c * math.sinh(y)
+            return max(0.0, value) if self.positive else value
+        if self.share:
+            return min(1.0, 1 - 2 * _FLOOR * math.sinh(y))
+        return self._sign * y * self.metric_scale
 
 
 def make(
-    initial: float, metric: tuple[str, Literal["min", "max"]] | None, results: Iterable[TrialResult]
+    initial: float, metric: tuple[str, Literal["min", "max"]] | None, results: Iterable[TrialResult] = ()
 ) -> Score:
-    """The score for a run; a metric is scaled by its first finished trial, so the scale outlives a resume."""
-    scale = 1.0
-    if metric is not None:
-        done = sorted((r for r in results if r.metric is not None), key=lambda r: r.spec.id)
-        if done and done[0].metric:
-            scale = max(abs(done[0].metric), 1e-12)
-    return Score(initial, metric, scale)
+    """The score for a run.
+
+    How a metric is compared is decided by the first finished trial, so that it outlives a resume.
+    """
+    done = sorted((r for r in results if r.outcome is Outcome.COMPLETED), key=lambda r: r.spec.id)
+    positive = bool(done) and all(r.loss is None or r.loss >= 0 for r in done)
+    first = next((r.metric for r in done if r.metric is not None), None)
+    if metric is None or first is None:
+        return Score(initial, metric, positive=positive)
+    share = metric[1] == "max" and 0 <= first <= 1
+    return Score(initial, metric, max(abs(first), 1e-12), share, positive)

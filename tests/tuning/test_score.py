@@ -53,13 +53,27 @@ def test_a_failure_says_nothing_about_the_settings(outcome: Outcome) -> None:
     assert Score(initial=1.0).y(result(None, outcome)) is None
 
 
-def test_a_metric_to_maximise_is_turned_and_scaled() -> None:
-    score = make(2.3, ("accuracy", "max"), [result(1.0, metric=0.5)])
-    low, high = score.y(result(1.0, metric=0.6)), score.y(result(1.0, metric=0.9))
+@pytest.mark.parametrize(
+    ("first", "worse", "better"), [(0.5, 0.6, 0.9), (0.5, 0.98, 0.99), (30.0, 28.0, 31.0)]
+)
+def test_a_metric_to_maximise_is_turned(first: float, worse: float, better: float) -> None:
+    score = make(2.3, ("accuracy", "max"), [result(1.0, metric=first)])
+    low, high = score.y(result(1.0, metric=worse)), score.y(result(1.0, metric=better))
     assert low is not None
     assert high is not None
     assert high < low
-    assert score.unit(high) == pytest.approx(0.9)
+    assert score.unit(high) == pytest.approx(better)
+
+
+def test_an_accuracy_is_compared_by_its_error() -> None:
+    score = make(2.3, ("accuracy", "max"), [result(1.0, metric=0.5)])
+    gap = score.y(result(1.0, metric=0.6)) - score.y(result(1.0, metric=0.8))  # type: ignore[operator]
+    assert gap == pytest.approx(math.log(2), rel=1e-2)
+
+
+def test_an_interval_of_positive_losses_does_not_reach_below_zero() -> None:
+    assert make(1.0, None, [result(0.1)]).unit(-3.0) == 0.0
+    assert make(1.0, None, [result(-0.1)]).unit(-3.0) < 0.0
 
 
 def test_the_scale_of_a_metric_is_that_of_the_first_trial_whatever_the_order() -> None:
