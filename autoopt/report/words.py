@@ -40,7 +40,7 @@ def duration(value: float | None) -> str:
     """Seconds in the unit that fits.
 
     >>> duration(0.00101), duration(58.7), duration(150), duration(7300)
-    ('1.01 ms', '58.7 s', '2 min 30 s', '2 h 1 min')
+    ('1.01 ms', '58.7 s', '2 min 30 s', '2 h 2 min')
     """
     if value is None:
         return UNKNOWN
