@@ -34,7 +34,8 @@ def register(app: typer.Typer) -> None:
 def check(
     target: str = typer.Argument(..., help="Your model.py, or package.module:function."),
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="After `--`: handed to that function, or to your file as sys.argv.")
+        list[str] | None,
+        typer.Argument(help="After `--`: handed to that function, or to your file as sys.argv."),
     ] = None,
     device: str = typer.Option("all", help="all, auto, cpu, or cuda:0,cuda:1."),
     precision: str = typer.Option(None, help="fp32, bf16 or fp16."),

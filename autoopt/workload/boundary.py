@@ -87,7 +87,10 @@ class UserCode:
         ]
         place = f"{Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
         where = f"{own[-1][0]}:{own[-1][1]}" if own else ""
-        subject = f"{label} in {place}" if place and label else (place or label)
+        # At import the place says it all: "model.py:3 raised ..."
+        subject = (
+            place if place and label.startswith("importing ") else f"{label} in {place}" if place else label
+        )
         detail = f": {_first_line(text)}" if text.strip() else ""
         message = f"{subject} {did}" if did else f"{subject} raised {kind}{detail}"
         hint = ""

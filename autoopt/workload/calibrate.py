@@ -44,8 +44,8 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
     """
     batches = workload.batches(seed)
     batch = clone(next(batches))
-    with counting_autocast() as autocasts:
-        loss = _loss(workload, model, clone(batch))
+    with workload.autocast(), counting_autocast() as autocasts:  # ours is entered before the counting
+        loss = workload.loss(model, clone(batch))
     strangers = outside(loss, model)
     begin = time.perf_counter()
     loss.backward()  # type: ignore[no-untyped-call]

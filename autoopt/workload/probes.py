@@ -99,13 +99,15 @@ def second_order(workload: Workload, model: nn.Module, batch: Any) -> str | None
             first = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
             total = [g.sum() for g in first if g is not None and g.requires_grad]
             if total:
-                torch.autograd.grad(
-                    torch.stack([t.float() for t in total]).sum(), parameters, allow_unused=True
-                )
+                # Not autograd.grad: it leaves out the parts of the graph from which no parameter is reached, and
+                # with them the nodes that stand for "cannot be differentiated again".
+                torch.stack([t.float() for t in total]).sum().backward()  # type: ignore[no-untyped-call]
     except (torch.OutOfMemoryError, MemoryError):
         return "no memory for the second derivative"
     except RuntimeError as error:
         return f"the loss cannot be differentiated twice: {str(error).strip().splitlines()[0]}"
+    finally:
+        model.zero_grad(set_to_none=True)
     return None
 
 

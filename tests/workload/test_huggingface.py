@@ -36,7 +36,9 @@ def test_a_transformers_model_brings_its_loss(opened):
     assert set(batch) == {"input_ids", "labels"}
     assert workload.evaluate(model).batches == 1
     workload = opened(HF.replace('"labels"', '"token_type_ids"').replace("(0, 2, (4,))", "(0, 2, (4, 6))"))
-    with pytest.raises(WorkloadError, match=r"no loss\(\) and the model gives none: its batch has no 'labels'"):
+    with pytest.raises(
+        WorkloadError, match=r"no loss\(\) and the model gives none: its batch has no 'labels'"
+    ):
         workload.start(0, 4)
 
 

@@ -48,12 +48,15 @@ class Lit(Base):
         x = torch.randn(40, 3)
         return DataLoader(TensorDataset(x, x[:, :1]), 8, shuffle=True)
 """
-VALIDATED = LIT + """
+VALIDATED = (
+    LIT
+    + """
     def validation_step(self, batch, batch_idx):
         x, y = batch
         self.log("val_loss", (self.net(x) - y).abs().mean())
         self.log("val_size", float(len(x)))
 """
+)
 
 
 def test_a_module_with_its_loaders_needs_nothing_more(opened):
@@ -114,7 +117,9 @@ def test_metric_objects_are_computed_once_and_start_anew(opened):
 
 
 def test_a_data_module_in_the_file(opened):
-    text = LIT.partition("    def train_dataloader")[0] + """
+    text = (
+        LIT.partition("    def train_dataloader")[0]
+        + """
 class Data(LightningDataModule):
     def setup(self, stage):
         self.x = torch.randn(24, 3)
@@ -123,24 +128,31 @@ class Data(LightningDataModule):
     def val_dataloader(self):
         return DataLoader(TensorDataset(self.x[16:], self.x[16:, :1]), 8)
 """
+    )
     workload = opened(text)
     assert (workload.train_source.length, len(workload.held), workload.validation) == (2, 1, "own")
 
 
 def test_functions_beside_the_module_win(opened):
-    workload = opened(LIT + """
+    workload = opened(
+        LIT
+        + """
 def loss(model, batch):
     return model.net(batch[0]).mean() * 0 + 7
 def configure_optimizers(model):
     return torch.optim.SGD(model.parameters(), lr=1)
-""")
+"""
+    )
     model = workload.start(0, 2)
     assert workload.loss(model, next(workload.batches(0))).item() == 7
     assert workload.baseline(model).name == "SGD"
 
 
 def test_build_model_may_return_one(opened):
-    workload = opened(LIT.replace("class Lit(Base)", "class Lit(Base)") + "\ndef build_model():\n    m = Lit(9); m.ready = True; return m\n")
+    workload = opened(
+        LIT.replace("class Lit(Base)", "class Lit(Base)")
+        + "\ndef build_model():\n    m = Lit(9); m.ready = True; return m\n"
+    )
     model = workload.start(0, 2)
     assert (workload.kind, model.net[0].out_features) == ("lightning", 9)
     assert workload.loss(model, next(workload.batches(0))).ndim == 0
@@ -170,10 +182,22 @@ def test_a_wrapped_module_goes_through_the_wrapper(opened):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("self.save_hyper", "self.automatic_optimization = False; self.save_hyper", "Lit sets automatic_optimization"),
+        (
+            "self.save_hyper",
+            "self.automatic_optimization = False; self.save_hyper",
+            "Lit sets automatic_optimization",
+        ),
         ("width: int = 4", "width", "Lit cannot be made without arguments"),
-        ("class Lit(Base)", "class Other(Base):\n    pass\n\nclass Lit(Base)", "has 2 of LightningModule: Other, Lit"),
-        ("        return {\"optimizer\": optimizer,", "        return [optimizer, optimizer]\n        {0:", "2 optimizers"),
+        (
+            "class Lit(Base)",
+            "class Other(Base):\n    pass\n\nclass Lit(Base)",
+            "has 2 of LightningModule: Other, Lit",
+        ),
+        (
+            'return {"optimizer": optimizer,',
+            'return [optimizer] * 2 or {"optimizer": optimizer,',
+            "2 optimizers",
+        ),
         ("def train_dataloader", "def other", r"has no train_dataloader\(\)"),
     ],
 )

@@ -141,7 +141,7 @@ def test_a_word_that_is_nothing():
 
 def test_syntax_error_names_its_line(tmp_path):
     target = write(tmp_path, "x = 1\ndef f(:\n    pass\n")
-    with pytest.raises(UserCodeError, match=r"model.py:2 raised SyntaxError: ") as caught:
+    with pytest.raises(UserCodeError, match=r"^model.py:2 raised SyntaxError: ") as caught:
         open_project(target)
     assert caught.value.where == f"{target}:2"
 
@@ -149,7 +149,7 @@ def test_syntax_error_names_its_line(tmp_path):
 def test_failing_import_is_undone_and_named(tmp_path):
     target = write(tmp_path, "import os\nimport not_there_at_all\n")
     before = set(sys.modules), list(sys.path)
-    with pytest.raises(UserCodeError, match=r"model.py:2 raised ModuleNotFoundError: No module") as caught:
+    with pytest.raises(UserCodeError, match=r"^model.py:2 raised ModuleNotFoundError: No module") as caught:
         open_project(target)
     assert "environment" in caught.value.hint
     assert (set(sys.modules), list(sys.path)) == before
