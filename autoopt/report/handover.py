@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import UsageError
-from autoopt.records import BASELINE, Recommendation
+from autoopt.records import Recommendation
 from autoopt.report import recipe
 from autoopt.report import snippet as snippets
 from autoopt.schedule import multiplier
@@ -42,8 +42,7 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
 
     choice = rec.recommendation
     own_optimizer, own_groups = snippets.keeps_optimizer(rec), snippets.keeps_groups(rec)
-    kept = own_optimizer or own_groups or snippets.keeps_schedule(rec)
-    yours = _yours(rec, model) if kept else None
+    yours = _yours(rec, model) if own_optimizer or own_groups or snippets.keeps_schedule(rec) else None
     if own_optimizer and yours is not None:
         optimizer: Optimizer = yours.optimizer
         factor = choice.hyper["lr"] / yours.hyper["lr"] if "lr" in choice.hyper else 1.0
@@ -61,13 +60,18 @@ def _from_table(rec: Recommendation, model: nn.Module, user: Optimizer | None) -
     from autoopt.optim import build, groups, registry
 
     choice = rec.recommendation
-    name = rec.workload.baseline.registry_name if choice.optimizer == BASELINE else choice.optimizer
     # The recommendation's own class and arguments hold, also where a later version has other defaults.
-    spec = replace(registry.get(name or ""), target=choice.class_, defaults=snippets.call_arguments(choice))
+    spec = replace(
+        registry.get(choice.optimizer), target=choice.class_, defaults=snippets.call_arguments(choice)
+    )
     return build.build(spec, groups.split(model, no_decay=choice.no_decay, user=user), {})
 
 
 def _yours(rec: Recommendation, model: nn.Module) -> Any:
+    if rec.workload.baseline.source == "default":
+        from autoopt.workload.baseline import default
+
+        return default(model)
     if rec.workload.kind == "callables":
         raise UsageError(
             "The recommendation keeps parts of your own optimizer, which only your program can build.",
@@ -88,4 +92,4 @@ def _shape(rec: Recommendation, yours: Any) -> Callable[[int], float]:
     if snippets.keeps_schedule(rec) and yours is not None:
         shape: Callable[[float], float] = yours.schedule
         return lambda step: shape(step / choice.steps)
-    return lambda step: multiplier(choice.schedule, step, choice.steps, choice.warmup_steps)
+    return lambda step: multiplier(snippets.schedule_of(rec), step, choice.steps, choice.warmup_steps)

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from autoopt.records import BASELINE, Recommendation, TrialResult
+from autoopt.records import Recommendation, TrialResult
 from autoopt.report import plots, recipe, snippet, words
 
 _TITLES = {
@@ -54,9 +54,9 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         data=_embedded(figures),
         plotly=Markup(get_plotlyjs()),
         trials=results,
+        equal_time=any(row.loss_at_equal_time is not None for row in rec.optimizers),
         cut=words.by_reason(rec.cut),
         name_of=lambda name: words.name_of(name, rec),
-        baseline=BASELINE,
     )
 
 

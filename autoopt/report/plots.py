@@ -104,6 +104,7 @@ def rates(rec: Recommendation, results: list[TrialResult]) -> Figure:
             first = False
     shapes = ", ".join(f"{_MARKERS[i % len(_MARKERS)]} {steps}" for i, steps in enumerate(lengths))
     figure = _figure(data, "learning rate", "final loss", x_log=True, y_log=_wide(finite))
+    figure["layout"]["xaxis"] |= {"exponentformat": "power", "dtick": 1}
     figure["note"] = f"Marker by steps: {shapes}. A cross ended diverged, or above the loss before training."
     return figure
 

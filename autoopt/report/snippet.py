@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from autoopt.errors import UsageError
+from autoopt.optim import registry
+from autoopt.optim.spec import Need
 from autoopt.records import BASELINE, Choice, Recommendation
 
 OUR_LABELS = frozenset({"matrices", "weights", "no decay"})
@@ -30,13 +32,13 @@ def target_arguments(rec: Recommendation) -> list[str]:
 
 
 def keeps_optimizer(rec: Recommendation) -> bool:
-    """The user's own optimizer was chosen (with its rate changed, perhaps)."""
-    return rec.recommendation.optimizer == BASELINE and rec.workload.baseline.source == "configure_optimizers"
+    """The baseline was chosen: the user's own optimizer, or AdamW at 1e-3 (with its rate changed, perhaps)."""
+    return rec.recommendation.optimizer == BASELINE
 
 
 def keeps_groups(rec: Recommendation) -> bool:
     """The user's own parameter groups are kept: several, or fewer parameters than the model has."""
-    if rec.workload.baseline.source != "configure_optimizers":
+    if keeps_optimizer(rec) or rec.workload.baseline.source != "configure_optimizers":
         return False
     groups = rec.recommendation.groups
     whole = sum(group.parameters for group in groups) == rec.workload.trainable
@@ -46,6 +48,21 @@ def keeps_groups(rec: Recommendation) -> bool:
 def keeps_schedule(rec: Recommendation) -> bool:
     """The user's own scheduler is kept."""
     return rec.recommendation.schedule == "yours" and rec.workload.baseline.schedule is not None
+
+
+def second_order(rec: Recommendation) -> bool:
+    """The optimizer differentiates twice: it takes the loss as a closure, as `training.train` gives it."""
+    own = keeps_optimizer(rec)
+    name = rec.workload.baseline.registry_name if own else rec.recommendation.optimizer
+    if name is None:
+        return False
+    spec = registry.get(name)
+    return Need.SECOND_ORDER in spec.needs and spec.target.startswith("autoopt.")
+
+
+def schedule_of(rec: Recommendation) -> str:
+    """The kind for `schedule.multiplier`; as in trials, "yours" without a scheduler of theirs is cosine."""
+    return "cosine" if rec.recommendation.schedule == "yours" else rec.recommendation.schedule
 
 
 def snippet(rec: Recommendation) -> str:
@@ -60,7 +77,7 @@ def snippet(rec: Recommendation) -> str:
             f"# and your own {_doc(rec.workload.baseline.schedule)} around it, over {choice.steps} steps"
         )
     else:
-        shape = f'multiplier("{choice.schedule}", step, {choice.steps}, warmup_steps={choice.warmup_steps})'
+        shape = f'multiplier("{schedule_of(rec)}", step, {choice.steps}, warmup_steps={choice.warmup_steps})'
         lines.insert(sum("import" in line for line in lines), "from autoopt.schedule import multiplier")
         lines.append(
             _call("scheduler = torch.optim.lr_scheduler.LambdaLR", f"optimizer, lambda step: {shape}")
@@ -94,11 +111,11 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
     )
     environment.filters |= {"py": _literal, "doc": _doc}
     choice = rec.recommendation
-    module, _, class_name = choice.class_.partition(":")
+    class_name = choice.class_.partition(":")[2]
     return environment.get_template("train.py.j2").render(
         rec=rec,
         choice=choice,
-        module=module,
+        imports=_imports(rec),
         class_name=class_name,
         arguments=call_arguments(choice),
         target=_target(target or rec.workload.target, Path(folder)),
@@ -107,10 +124,33 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         own_optimizer=keeps_optimizer(rec),
         own_groups=keeps_groups(rec),
         own_schedule=keeps_schedule(rec),
+        schedule=schedule_of(rec),
+        second_order=second_order(rec),
+        yours=rec.workload.baseline.source == "configure_optimizers",
         rate=choice.hyper.get("lr", choice.arguments.get("lr")),
         warmup=choice.warmup_steps / choice.steps,
         next_choice=next_choice(rec),
     )
+
+
+def _imports(rec: Recommendation) -> dict[str, list[str]]:
+    """Import lines of train.py that depend on the recommendation, in the order that isort keeps."""
+    outside = {"torch": ["nn"]}
+    ours = {
+        "autoopt.records": ["Flags"],
+        "autoopt.training": ["second_order", "set_mode"] if second_order(rec) else ["set_mode"],
+        "autoopt.workload": ["Workload", "load"],
+    }
+    if not keeps_schedule(rec):
+        ours["autoopt.schedule"] = ["multiplier", "warmup_steps"]
+    if not keeps_optimizer(rec):
+        ours["autoopt.optim.groups"] = ["as_param_groups", "split"]
+        module, _, name = rec.recommendation.class_.partition(":")
+        (ours if module.startswith("autoopt.") else outside).setdefault(module, []).append(name)
+    return {
+        place: [f"from {module} import {', '.join(names)}" for module, names in sorted(lines.items())]
+        for place, lines in (("outside", outside), ("autoopt", ours))
+    }
 
 
 def next_choice(rec: Recommendation) -> str:
@@ -129,6 +169,12 @@ def next_choice(rec: Recommendation) -> str:
 
 def _own_lines(rec: Recommendation) -> list[str]:
     baseline = rec.workload.baseline
+    if baseline.source == "default":
+        return [
+            _call(
+                "optimizer = torch.optim.AdamW", f"model.parameters(), {_keywords(rec.recommendation.hyper)}"
+            )
+        ]
     lines = [f"optimizer = ...  # your own {_doc(baseline.optimizer)}, as configure_optimizers makes it"]
     rate, present = rec.recommendation.hyper.get("lr"), baseline.hyper.get("lr")
     if rate and present and rate != present:

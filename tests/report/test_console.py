@@ -1,0 +1,174 @@
+"""The terminal: what comes first, what fits, what is silent."""
+
+from __future__ import annotations
+
+import io
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from autoopt.records import (
+    Flags,
+    Noted,
+    Outcome,
+    PlanMade,
+    Recommendation,
+    RunEnded,
+    RunStarted,
+    TrialFinished,
+    TrialStarted,
+    WorkloadLoaded,
+)
+from autoopt.report import console
+from autoopt.report.watch import Watch
+from autoopt.session import Observer, Silent
+from autoopt.trials.runner import Progress
+from tests.report import factory
+
+
+def shown(rec: Recommendation, width: int, folder: Path | None = None) -> str:
+    out = io.StringIO()
+    console.show(rec, folder, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def drive(observer: Observer) -> None:
+    """A small run, as the pipeline tells it."""
+    started = RunStarted(
+        at=0.0,
+        target="model.py",
+        arguments=[],
+        flags=Flags(),
+        budget_seconds=60.0,
+        policy={},
+        optimizers=None,
+        seed=0,
+        device="cpu",
+        workers=2,
+        version="0.1.0",
+    )
+    observer.event(started)
+    observer.event(
+        WorkloadLoaded(at=1.0, report=factory.workload(warnings=["the loader is not reproducible"]))
+    )
+    observer.event(PlanMade(at=1.0, plan=factory.plan()))
+    for result in factory.trials()[:8]:
+        observer.event(TrialStarted(at=2.0, spec=result.spec, worker=result.worker))
+        observer.progress(
+            Progress(worker=result.worker, trial=result.spec.id, step=9, steps=result.spec.steps, loss=0.5)
+        )
+        observer.tick(10.0)
+        observer.event(TrialFinished(at=3.0, result=result))
+    observer.event(Noted(at=4.0, text="something [bold]to know[/bold]"))
+    observer.event(RunEnded(at=5.0, how="finished", spent_seconds=58.0))
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("make", [factory.recommendation, factory.keep])
+def test_the_gain_comes_first_and_nothing_is_cut_off(make: object, width: int) -> None:
+    rec: Recommendation = make()  # type: ignore[operator]
+    text = shown(rec, width)
+    assert " ".join(text.split()).startswith(rec.against_yours.sentence)
+    assert rec.snippet() in text
+    assert "\u2026" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for row in rec.optimizers:
+        assert row.optimizer in text or row.optimizer == "baseline"
+    for part in ("0.1184", "63.4k", "143", "543", "tie", "yours", "radam", "58.7 s start to end", "ms/step"):
+        assert part in text
+    assert rec.reason in " ".join(text.split())
+    assert rec.confidence.label in text
+
+
+def test_wide_terminals_get_intervals_and_the_metric() -> None:
+    assert "0.1184 [0.115, 0.122]" in shown(factory.recommendation(), 140)
+    assert "accuracy" in shown(factory.recommendation(), 140)
+    assert "0.1184 ±0.0036" in shown(factory.recommendation(), 80)
+
+
+def test_losses_of_shorter_trials_are_marked() -> None:
+    assert "0.2377 at 375" in shown(factory.recommendation(), 80)
+
+
+def test_a_stopped_run_says_so_and_markup_in_names_is_text() -> None:
+    rec = factory.recommendation(complete=False, notes=["[red]x[/red]"], reason="[link=http://x]y[/link]")
+    assert "stopped early" in shown(rec, 100)
+    assert "[red]x[/red]" in shown(rec, 100)
+    assert "[link=http://x]y[/link]" in shown(rec, 100)
+
+
+def test_the_script_is_offered_when_it_is_there(tmp_path: Path) -> None:
+    assert "train.py" not in shown(factory.recommendation(), 200, tmp_path).splitlines()[-1]
+    (tmp_path / "train.py").touch()
+    assert f"python {tmp_path / 'train.py'}" in shown(factory.recommendation(), 200, tmp_path)
+
+
+def test_the_plan() -> None:
+    out = io.StringIO()
+    console.show_plan(factory.plan(), Console(file=out, width=80))
+    text = out.getvalue()
+    for part in ("1.2 ms a step", "84000 steps", "screen", "1500", "medium", "2 min 30 s", "cut: radam"):
+        assert part in text
+
+
+def test_lines_for_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.observer() as observer:
+        drive(observer)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "screen: trials of 188 steps" in err
+    assert "best so far: " in err
+    assert "something [bold]to know[/bold]" in err
+    assert "not reproducible" in err
+    assert "\x1b" not in err
+
+
+def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.observer(quiet=True) as observer:
+        assert isinstance(observer, Silent)
+        drive(observer)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_sees_progress_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    with console.observer() as observer:
+        drive(observer)
+        observer.tick(30.0)
+        observer.live.refresh()  # type: ignore[attr-defined]
+    text = stream.getvalue()
+    assert "8 of 59 trials" in text
+    assert "30 s left" in text
+    assert "something [bold]to know[/bold]" in text
+
+
+def test_the_best_trial_is_the_best_of_the_longest() -> None:
+    watch = Watch()
+    short, long = factory.trials()[0], factory.trials()[10]
+    assert short.spec.steps < long.spec.steps
+    worse = long.model_copy(update={"loss": 5.0})
+    for result in (short, worse):
+        watch.event(TrialFinished(at=0.0, result=result))
+    assert watch.best == worse
+    watch.event(TrialFinished(at=0.0, result=long))
+    assert watch.best == long
+    lost = long.model_copy(update={"outcome": Outcome.CRASHED, "loss": None, "message": "killed by\nSIGSEGV"})
+    assert watch.event(TrialFinished(at=0.0, result=lost)) == ["adamw lr 0.0024: crashed, killed by SIGSEGV"]
+    assert (watch.done, watch.failed) == (4, 1)
+
+
+def test_the_picture_is_an_svg_that_fetches_nothing() -> None:
+    text = console.svg(factory.recommendation())
+    assert ET.fromstring(text).tag.endswith("svg")
+    assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.textualize.io", "")
+    assert "url(&quot;" not in text
+    assert text == console.svg(factory.recommendation())
