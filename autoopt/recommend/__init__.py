@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from autoopt.errors import NoResult
+from autoopt.optim.spec import Need
 from autoopt.recommend.evidence import Evidence, paired
 from autoopt.recommend.gain import gain
 from autoopt.recommend.numbers import largest
@@ -137,7 +138,7 @@ def _choice(
         lr_interval=around,
         groups=e.report.groups,
         no_decay=list(e.policy.no_decay),
-        schedule=settings.schedule,
+        schedule="constant" if spec and Need.OWN_SCHEDULE in spec.needs else settings.schedule,
         warmup_steps=warmup_steps(settings.warmup, settings.steps),
         steps=settings.steps,
         tuned=tuned,

@@ -14,7 +14,8 @@ from autoopt.policy import Policy
 from autoopt.recommend.numbers import largest, mean, median
 from autoopt.records import BASELINE, Expected, Outcome, TrialResult, WorkloadReport
 from autoopt.tuning.arm import Arm, Key, key_of
-from autoopt.tuning.planner import FRESH_SEEDS, Planner
+from autoopt.tuning.planner import Planner
+from autoopt.tuning.race import FRESH_SEEDS
 from autoopt.tuning.ranking import Noise, interval, pooled_noise
 from autoopt.tuning.score import Score, make
 
@@ -69,7 +70,7 @@ class Evidence:
     @cached_property
     def scores(self) -> Scores:
         """y of every configuration at the longest length."""
-        return {} if self.steps is None else self.planner.scores(self.steps)
+        return {} if self.steps is None else self.planner.race.scores(self.steps)
 
     @cached_property
     def noise(self) -> Noise:

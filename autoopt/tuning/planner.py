@@ -12,16 +12,13 @@ from dataclasses import dataclass, replace
 
 from autoopt.optim.spec import OptimSpec
 from autoopt.records import BASELINE, Hyper, Outcome, Plan, TrialResult, TrialSpec
-from autoopt.tuning.arm import WIDE_STEP, Arm, Key, Tried, key_of
-from autoopt.tuning.plan import SCREEN_RATES, Costs, Layout, lengths, typical_cost
+from autoopt.tuning.arm import WIDE_STEP, Arm, Tried, key_of
+from autoopt.tuning.pace import Pace
+from autoopt.tuning.plan import SCREEN_RATES, Costs, Layout, lengths
+from autoopt.tuning.race import FRESH_SEEDS, Race
 from autoopt.tuning.score import Score, make
 
-FRESH_SEEDS = 1000
-"""Finalists are judged on seeds from here on, which tuning never saw."""
 _MOST_FRESH = 5
-_FINALISTS = 3
-_RACE_GAP = 0.2
-"""An optimizer whose best is so much worse in y after two tries at the final length is dropped."""
 _TRIES = 3
 """Trials at the final length that an optimizer should get to be worth deepening."""
 _MOST_KEPT = 4
@@ -85,7 +82,8 @@ class Planner:
         self.results: list[TrialResult] = []
         self._next_id = 1
         self._keep = 0
-        self._seconds: dict[str, float] = {}
+        self.pace = Pace(costs, specs)
+        self.race = Race(arms, seed)
 
     # --- told ---------------------------------------------------------------------------------------------
 
@@ -114,11 +112,7 @@ class Planner:
         arm.tried[spec.id] = Tried(
             spec.id, spec.stage, spec.steps, spec.seed, spec.hyper, y, self.score.diverged(result), y is None
         )
-        total = result.seconds.get("total")
-        if total is not None and result.outcome is Outcome.COMPLETED:
-            plain = self.costs.trial(spec.steps)
-            old = self._seconds.get(arm.name)
-            self._seconds[arm.name] = total / plain if old is None else 0.5 * (old + total / plain)
+        self.pace.observe(result)
         self._judge(arm, result)
 
     def _judge(self, arm: Arm, result: TrialResult) -> None:
@@ -144,21 +138,9 @@ class Planner:
         if not self.layout.screen_steps:
             return None
         for stage, name, hyper, steps, seed in self._proposals(elapsed):
-            if elapsed + _LATE * self.seconds(name, steps) <= self.deadline:
+            if elapsed + _LATE * self.pace.seconds(name, steps) <= self.deadline:
                 return self._spec(stage, name, hyper, steps, seed)
         return None
-
-    def seconds(self, name: str, steps: int) -> float:
-        """Expected seconds of a trial, by what this optimizer's trials really took."""
-        relative = self._seconds.get(name)
-        if relative is not None:
-            return relative * self.costs.trial(steps)
-        seen = sorted(self._seconds.values())
-        slower = seen[len(seen) // 2] if seen else 1.0
-        if seen:
-            # What is known of others includes how slow the machine is; second order comes on top.
-            return slower * self.costs.trial(steps) * typical_cost(self.specs.get(name)) / typical_cost(None)
-        return self.costs.trial(steps, 1.0 if name == BASELINE else typical_cost(self.specs.get(name)))
 
     @property
     def stage(self) -> str:
@@ -184,7 +166,7 @@ class Planner:
             final = self.layout.final_steps
             confirm = self.deadline - self._confirm_seconds()
             for proposal in self._deepen():
-                if elapsed + self.seconds(proposal[1], final) <= confirm:
+                if elapsed + self.pace.seconds(proposal[1], final) <= confirm:
                     yield proposal
             yield from self._confirm()
             yield from self._deepen()
@@ -200,7 +182,7 @@ class Planner:
             fitting = (
                 n
                 for n in lengths(self.total)
-                if screen < n <= self.layout.final_steps and _FEWEST * self.seconds("", n) <= left
+                if screen < n <= self.layout.final_steps and _FEWEST * self.pace.seconds("", n) <= left
             )
             final = next(fitting, screen)
         self.layout = replace(self.layout, final_steps=final)
@@ -208,23 +190,25 @@ class Planner:
     def _affordable_arms(self, elapsed: float) -> int:
         """How many optimizers the time left deepens: two at least where it allows, so that there is a comparison."""
         left = (self.deadline - self._confirm_seconds() - elapsed) * self.costs.workers
-        trials = int(left / self.seconds("", self.layout.final_steps))
+        trials = int(left / self.pace.seconds("", self.layout.final_steps))
         return min(_MOST_KEPT, max(trials // _TRIES, min(2, trials), 1))
 
     def _cut_what_does_not_fit(self, elapsed: float) -> None:
         """Cuts optimizers that have not begun, last ones first, while the screen would end far too late."""
         steps, seed = self.layout.screen_steps, self.seed
-        if not self._seconds or self._keep:
+        if not self.pace.known or self._keep:
             return
 
         def left(arm: Arm) -> float:
             wanted = 1 if arm.name == BASELINE else SCREEN_RATES
             return (
-                max(0, wanted - len(arm.at(steps, seed))) * self.seconds(arm.name, steps) / self.costs.workers
+                max(0, wanted - len(arm.at(steps, seed)))
+                * self.pace.seconds(arm.name, steps)
+                / self.costs.workers
             )
 
-        end = elapsed + sum(left(arm) for arm in self._racing())
-        for arm in reversed(self._racing()):
+        end = elapsed + sum(left(arm) for arm in self.race.racing())
+        for arm in reversed(self.race.racing()):
             if end <= self.begin + 1.3 * self.layout.screen_seconds + 1:
                 break
             if arm.name not in (BASELINE, "adamw", "sgd") and not arm.at(steps, seed):
@@ -238,12 +222,12 @@ class Planner:
         """
         steps, seed = self.layout.screen_steps, self.seed
         for round_ in range(SCREEN_RATES):
-            for arm in self._racing():
+            for arm in self.race.racing():
                 wanted = 1 if arm.name == BASELINE else SCREEN_RATES
                 seen = arm.at(steps, seed)
                 if len(seen) > round_ or len(seen) >= wanted or arm.failures() >= 2:
                     continue
-                if late and arm.name != BASELINE and not self._promising(arm):
+                if late and arm.name != BASELINE and not self.race.promising(arm, self.layout.screen_steps):
                     arm.dropped = (
                         "cut: the screen took longer than planned" if not seen else _BEHIND_WHEN_LATE
                     )
@@ -252,26 +236,17 @@ class Planner:
                 if move is not None:
                     yield "screen", arm.name, move, steps, seed
         # A best rate at the edge of what was tried is no comparison: one more step outwards.
-        for arm in self._racing():
+        for arm in self.race.racing():
             if late or not arm.tunable or len(arm.at(steps, seed)) >= SCREEN_RATES + 1:
                 continue
             if (
                 not any(t.pending for t in arm.at(steps, seed))
                 and arm.at_edge(steps, seed)
-                and self._promising(arm)
+                and self.race.promising(arm, self.layout.screen_steps)
             ):
                 move = arm.rate_move(steps, seed, WIDE_STEP)
                 if move is not None:
                     yield "screen", arm.name, move, steps, seed
-
-    def _promising(self, arm: Arm) -> bool:
-        """Among the better half at the screen's length: worth another rate."""
-        steps = self.layout.screen_steps
-        bests = sorted(b.y for a in self._racing() if (b := a.best(steps, self.seed)) and b.y is not None)
-        mine = arm.best(steps, self.seed)
-        if any(t.pending for t in arm.at(steps, self.seed)):
-            return True
-        return mine is not None and mine.y is not None and mine.y <= bests[len(bests) // 2]
 
     def _deepen(self) -> Iterator[tuple[str, str, Hyper, int, int]]:
         """The best few at the final length, in equal numbers, until one falls behind."""
@@ -288,32 +263,9 @@ class Planner:
             if move is not None:
                 yield "deepen", arm.name, move, steps, seed
 
-    def _kept(self) -> list[Arm]:
-        """Optimizers in the race at the final length, best first."""
-        final, screen, seed = self.layout.final_steps, self.layout.screen_steps, self.seed
-        racing = [a for a in self._racing() if a.tunable]
-        ranked = sorted(
-            (best.y, i, a)
-            for i, a in enumerate(racing)
-            if (best := a.best(screen, seed)) is not None and best.y is not None
-        )
-        kept = [a for _, _, a in ranked[: self._keep or self.layout.deepened]]
-        bests = {a.name: b.y for a in kept if (b := a.best(final, seed)) is not None and b.y is not None}
-        if not bests:
-            return kept
-        leader = min(bests.values())
-        survivors = []
-        for arm in kept:
-            done = sum(not t.pending for t in arm.at(final, seed))
-            behind = bests.get(arm.name, self.score.failed) - leader > _RACE_GAP
-            if final != screen and done >= 2 and behind:
-                continue
-            survivors.append(arm)
-        return survivors
-
     def _confirm_seconds(self) -> float:
         """Time to keep for fresh seeds, by what trials really take: whole rounds of the finalists and the user's own."""
-        one = self.seconds("", self.layout.final_steps)
+        one = self.pace.seconds("", self.layout.final_steps)
         workers = self.costs.workers
         rounds = min(_MOST_FRESH, max(1, round(self.layout.confirm_seconds * workers / one / _ROUND)))
         # Trials come in whole rounds of the workers.
@@ -322,7 +274,7 @@ class Planner:
     def _confirm(self) -> Iterator[tuple[str, str, Hyper, int, int]]:
         """Finalists and the user's own with fresh seeds, seed by seed, so that every pair is complete."""
         steps = self.layout.final_steps
-        finalists = self.finalists()
+        finalists = self.race.finalists(steps)
         if not finalists:
             return
         for fresh in range(_MOST_FRESH):
@@ -331,66 +283,15 @@ class Planner:
                 arm = self.arms.get(name)
                 if arm is None:
                     continue
-                if name == BASELINE and fresh and self._far_behind():
+                if name == BASELINE and fresh and self.race.far_behind(steps):
                     continue
                 settings = dict(arm.start) if hyper is None else hyper
-                if not self._ran(key_of(name, settings), steps, seed):
+                if not self.race.ran(key_of(name, settings), steps, seed):
                     yield "confirm", name, settings, steps, seed
 
-    def _far_behind(self) -> bool:
-        """Whether the user's own optimizer is so far behind that a second fresh seed would tell nothing."""
-        scores = self.scores(self.layout.final_steps)
-        own = [y for key, by_seed in scores.items() if key[0] == BASELINE for y in by_seed.values()]
-        best = min((y for by_seed in scores.values() for y in by_seed.values()), default=None)
-        return bool(own) and best is not None and min(own) - best > _RACE_GAP
-
-    def finalists(self) -> list[tuple[str, Hyper]]:
-        """Configurations worth fresh seeds: the best at the final length, at most two of one optimizer.
-
-        Those with fresh seeds are ranked by them; a configuration next to one that diverged stays out.
-        """
-        steps = self.layout.final_steps
-        scores = self.scores(steps)
-        ranked: list[tuple[float, Key]] = []
-        for key, by_seed in scores.items():
-            arm = self.arms[key[0]]
-            if key[0] == BASELINE or arm.dropped or any(self._diverged(key, steps)):
-                continue
-            fresh = [y for s, y in by_seed.items() if s >= self.seed + FRESH_SEEDS]
-            ranked.append((sum(fresh) / len(fresh) if fresh else next(iter(by_seed.values())), key))
-        ranked.sort()
-        taken: list[Key] = []
-        for y, key in ranked:
-            if taken and y - ranked[0][0] > _RACE_GAP:
-                break
-            if sum(k[0] == key[0] for k in taken) < 2 and len(taken) < _FINALISTS:
-                taken.append(key)
-        return [(name, dict(pairs)) for name, pairs in taken]
-
-    def scores(self, steps: int) -> dict[Key, dict[int, float]]:
-        """y of each configuration at a length, by seed; without configurations that only ever failed."""
-        found: dict[Key, dict[int, float]] = {}
-        for arm in self.arms.values():
-            for t in arm.tried.values():
-                if t.steps == steps and t.y is not None:
-                    found.setdefault(key_of(arm.name, t.hyper), {})[t.seed] = t.y
-        return found
-
-    def _diverged(self, key: Key, steps: int) -> Iterator[bool]:
-        arm = self.arms[key[0]]
-        return (
-            t.diverged for t in arm.tried.values() if t.steps == steps and key_of(arm.name, t.hyper) == key
-        )
-
-    def _ran(self, key: Key, steps: int, seed: int) -> bool:
-        """Whether this was run, is running, or failed: a failure is not tried again."""
-        return any(
-            t.steps == steps and t.seed == seed and key_of(key[0], t.hyper) == key
-            for t in self.arms[key[0]].tried.values()
-        )
-
-    def _racing(self) -> list[Arm]:
-        return [a for a in self.arms.values() if not a.dropped]
+    def _kept(self) -> list[Arm]:
+        layout = self.layout
+        return self.race.kept(layout.screen_steps, layout.final_steps, self._keep or layout.deepened)
 
     def _spec(self, stage: str, name: str, hyper: Hyper, steps: int, seed: int) -> TrialSpec:
         batches = self.costs.eval_batches(steps)

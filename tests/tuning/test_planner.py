@@ -4,9 +4,10 @@ from collections import Counter
 
 import pytest
 
-from autoopt.records import BASELINE, Outcome, TrialResult
+from autoopt.records import BASELINE, Hyper, Outcome, TrialResult
 from autoopt.tuning.arm import key_of
-from autoopt.tuning.planner import FRESH_SEEDS, Limits
+from autoopt.tuning.planner import Limits, Planner
+from autoopt.tuning.race import FRESH_SEEDS
 from tests.tuning.simulated import Machine, Surface
 
 SURFACES = {
@@ -17,6 +18,11 @@ SURFACES = {
     "lion": Surface(0.3, -4),
     "nadam": Surface(0.32, -2.6),
 }
+
+
+def leader(planner: Planner) -> tuple[str, Hyper]:
+    """The first finalist."""
+    return planner.race.finalists(planner.layout.final_steps)[0]
 
 
 @pytest.mark.parametrize("seconds", [3.0, 10.0, 40.0, 100.0, 300.0])
@@ -44,7 +50,7 @@ def test_on_a_machine_slower_than_measured_the_final_length_shrinks_and_is_still
 
 def test_a_large_budget_finds_the_best_optimizer_and_rate() -> None:
     machine = Machine(SURFACES, seconds=200.0)
-    name, hyper = machine.run().finalists()[0]
+    name, hyper = leader(machine.run())
     assert name == "muon"
     assert 0.003 < hyper["lr"] < 0.03
 
@@ -56,7 +62,7 @@ def test_more_budget_is_not_worse() -> None:
         total = 0.0
         for i in range(4):
             surfaces = {n: Surface(s.floor, s.best - 0.2 * i, edge=s.edge) for n, s in SURFACES.items()}
-            name, hyper = Machine(surfaces, seconds=seconds).run().finalists()[0]
+            name, hyper = leader(Machine(surfaces, seconds=seconds).run())
             loss = surfaces[name].loss(hyper["lr"], 1000, 0.0)
             total += loss if loss is not None else 2.3
         return total
@@ -125,7 +131,7 @@ def test_a_configuration_that_diverges_is_no_finalist() -> None:
     planner = machine.run()
     worst = {key_of(r.spec.optimizer, r.spec.hyper) for r in machine.log if r.outcome is Outcome.DIVERGED}
     assert worst
-    assert not worst & {key_of(n, h) for n, h in planner.finalists()}
+    assert not worst & {key_of(n, h) for n, h in planner.race.finalists(planner.layout.final_steps)}
 
 
 def test_an_optimizer_that_fails_twice_is_dropped_and_the_rest_goes_on() -> None:
@@ -143,7 +149,7 @@ def test_an_optimizer_that_fails_twice_is_dropped_and_the_rest_goes_on() -> None
     planner = machine.run()
     assert "SIGSEGV" in planner.arms["lion"].dropped
     assert sum(r.spec.optimizer == "lion" for r in machine.log) == 2
-    assert planner.finalists()
+    assert planner.race.finalists(planner.layout.final_steps)
 
 
 def test_a_limit_of_the_policy_drops_what_exceeds_it() -> None:

@@ -1,0 +1,47 @@
+"""How long trials take: calibrated before the first, measured from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autoopt.optim.spec import OptimSpec
+from autoopt.records import BASELINE, Outcome, TrialResult
+from autoopt.tuning.plan import Costs, typical_cost
+
+
+class Pace:
+    """Seconds of a trial, by what this optimizer's trials really took.
+
+    Args:
+        costs: the calibration.
+        specs: registry name -> spec.
+    """
+
+    def __init__(self, costs: Costs, specs: Mapping[str, OptimSpec]) -> None:
+        self._costs, self._specs = costs, specs
+        self._relative: dict[str, float] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was measured yet."""
+        return bool(self._relative)
+
+    def observe(self, result: TrialResult) -> None:
+        """Learns from a completed trial; recent ones count most, since machines get busy and idle."""
+        total, name = result.seconds.get("total"), result.spec.optimizer
+        if total is None or result.outcome is not Outcome.COMPLETED:
+            return
+        relative = total / self._costs.trial(result.spec.steps)
+        old = self._relative.get(name)
+        self._relative[name] = relative if old is None else 0.5 * (old + relative)
+
+    def seconds(self, name: str, steps: int) -> float:
+        """Expected seconds of a trial; an empty name stands for a typical optimizer."""
+        plain = self._costs.trial(steps)
+        if name in self._relative:
+            return self._relative[name] * plain
+        seen, typical = sorted(self._relative.values()), typical_cost(self._specs.get(name))
+        if seen:
+            # What is known of others includes how slow the machine is; second order comes on top.
+            return seen[len(seen) // 2] * plain * typical / typical_cost(None)
+        return self._costs.trial(steps, 1.0 if name == BASELINE else typical)
