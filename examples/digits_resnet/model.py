@@ -5,7 +5,6 @@ autoopt profile examples/digits_resnet/model.py --budget 60s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 STEPS = 500
-METRIC = ("accuracy", "max")
 DATA = Path(__file__).resolve().parents[1] / "data" / "digits.csv.gz"
 
 
@@ -62,11 +60,6 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     if model.training:  # the whole batch moves by up to one pixel each way
         images = images.roll(tuple(torch.randint(-1, 2, (2,)).tolist()), dims=(2, 3))
     return F.cross_entropy(model(images), labels)
-
-
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    hits = [(model(images).argmax(1) == labels) for images, labels in batches]
-    return {"accuracy": torch.cat(hits).float().mean().item()}
 
 
 def configure_optimizers(model: nn.Module) -> torch.optim.Optimizer:

@@ -94,7 +94,7 @@ def test_the_batch_order_follows_the_seed(name: str) -> None:
     assert any(not torch.equal(a, b) for a, b in zip(two_batches(1), two_batches(2), strict=True))
 
 
-@pytest.mark.parametrize("name", ["digits_resnet", "flights"])
+@pytest.mark.parametrize("name", ["flights"])
 def test_the_metric_is_what_evaluate_returns(name: str) -> None:
     module = load(name)
     model = module.build_model().eval()
