@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from autoopt.errors import WorkloadError
 from autoopt.workload import lightning
-from autoopt.workload.context import declares
 
 Kind = Literal["functions", "lightning", "huggingface", "callables"]
 CONSTANTS = ("STEPS", "ACCUMULATE", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
@@ -73,8 +72,8 @@ def read(source: Any, label: str) -> Contract:
         label=label,
         kind="functions",
         build_model=build,
-        train_dataloader=_data(names, "train_dataloader", label, required=False),
-        val_dataloader=_data(names, "val_dataloader", label),
+        train_dataloader=names.get("train_dataloader"),
+        val_dataloader=names.get("val_dataloader"),
         constants=constants,
     )
     for name in ("loss", "evaluate", "configure_optimizers", "reset", "after_step"):
@@ -112,8 +111,8 @@ def complete(contract: Contract, model: nn.Module) -> None:
 def _lightning(
     adapter: lightning.Adapter, names: Mapping[str, Any], constants: dict[str, Any], label: str
 ) -> Contract:
-    train = _data(names, "train_dataloader", label) or adapter.train_dataloader
-    validation = _data(names, "val_dataloader", label) or adapter.val_dataloader
+    train = names.get("train_dataloader") or adapter.train_dataloader
+    validation = names.get("val_dataloader") or adapter.val_dataloader
     own_loss = _function(names, "loss", label)
     return Contract(
         label=label,
@@ -171,19 +170,7 @@ def _function(names: Mapping[str, Any], name: str, label: str, required: bool = 
     return found
 
 
-def _data(names: Mapping[str, Any], name: str, label: str, required: bool = False) -> Any:
-    found = names.get(name)
-    if found is None and required:
-        raise _missing(name, label)
-    return found
-
-
 def _missing(name: str, label: str) -> WorkloadError:
     return WorkloadError(
         f"{label} has no {name}().", "`autoopt init` writes a file with all of them, commented."
     )
-
-
-def takes_seed(reset: Callable[..., Any]) -> bool:
-    """Whether `reset` takes the seed next to the model."""
-    return declares(reset, "seed")

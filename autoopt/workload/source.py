@@ -65,10 +65,6 @@ class Source:
                 "Give a DataLoader, a list, or the function that makes the iterator.",
             )
 
-    def __len__(self) -> int:
-        """Batches in an epoch. Raises TypeError where that is not known."""
-        return len(self.loader)
-
     @property
     def length(self) -> int | None:
         """Batches in an epoch; None where that is not known."""

@@ -21,11 +21,11 @@ from autoopt.workload.contract import Contract
 from autoopt.workload.data import move
 from autoopt.workload.guard import Guard
 from autoopt.workload.holdout import hold_out
+from autoopt.workload.live import LiveModel
 from autoopt.workload.loading import Project
 from autoopt.workload.scoring import Score
 from autoopt.workload.seeding import derive, seed_everything
 from autoopt.workload.source import Source
-from autoopt.workload.state import InitialStates, capture, check_trainable, is_placed, write
 from autoopt.workload.validation import Batches, Held
 
 if TYPE_CHECKING:
@@ -66,15 +66,14 @@ class Workload:
         self.restore: Literal["in_place", "rebuilt"] | None = None
         """How initial weights come back; known after the first `start`."""
         self._notes: list[str] = list(given.notes)
-        self._model: nn.Module | None = None
-        self._states = InitialStates()
+        self._live = LiveModel(given, code, self.device, self.note)
         self.eval_needs_grad = False
         """Whether the loss takes gradients itself (of the input, say), so that it cannot be had under no_grad."""
         self._set_context(
             seed=0, total_steps=1, real_steps=1, is_trial=os.environ.get("AUTOOPT_TRIAL") == "1"
         )
         if given.train_dataloader is None or given.kind == "lightning":
-            self._build(0)  # a LightningModule brings its loaders, and is built to be asked
+            _ = self.model  # a LightningModule brings its loaders, and is built to be asked
         begin = time.perf_counter()
         self.train_source, self._held_source, self.validation = self._data()
         self.seconds["data"] = time.perf_counter() - begin
@@ -131,7 +130,7 @@ class Workload:
     @property
     def model(self) -> nn.Module:
         """The live model, built at the first need."""
-        return self._model if self._model is not None else self._build(0)
+        return self._live.model
 
     @cached_property
     def held(self) -> Held:
@@ -156,7 +155,7 @@ class Workload:
             total_steps: optimizer steps of this training.
             is_trial: False in the real run.
         """
-        if self.restore is None:
+        if self.restore is None and is_trial:  # the real run starts once
             self._set_context(seed=seed, total_steps=total_steps, is_trial=is_trial)
             from autoopt.workload import verify
 
@@ -171,15 +170,8 @@ class Workload:
     def fresh(self, seed: int, total_steps: int, *, is_trial: bool = True) -> nn.Module:
         """`start` without the check that restoring works."""
         self._set_context(seed=seed, total_steps=total_steps, is_trial=is_trial)
-        if self.restore == "rebuilt":
-            self._model = None
-            model = self._build(seed)
-        else:
-            model = self.model  # always built under seed 0 first: what is frozen is then the same everywhere
-            state = self._states.get(seed)
-            if state is None:
-                state = self._state_of(seed)
-            write(model, state)
+        model = self._live.anew(seed) if self.restore == "rebuilt" else self._live.at(seed)
+        self.seconds["build"] = self._live.build_seconds or 0.0
         model.zero_grad(set_to_none=True)
         model.train()
         real = self._own_settings.steps
@@ -272,7 +264,7 @@ class Workload:
             self._held_source.rest()
         if self.contract.release is not None:
             self.contract.release()
-        self._model = None
+        self._live.drop()
         self.guard.restore()
         if self.project is not None:
             self.project.undo()
@@ -297,56 +289,6 @@ class Workload:
         held = Source(split[1], "val_dataloader", self.code)
         return Source(split[0], "train_dataloader", self.code), held, "held_out"
 
-    def _build(self, seed: int) -> nn.Module:
-        """Builds the live model under `seed` and keeps its initial state."""
-        begin = time.perf_counter()
-        model = self._call_build(seed)
-        check_trainable(model, self.contract.label)
-        if not is_placed(model):
-            model.to(self.device)
-        self._model = model
-        contract.complete(self.contract, model)
-        self._reset(model, seed)
-        self._states.put(seed, capture(model))
-        self.seconds.setdefault("build", time.perf_counter() - begin)
-        return model
-
-    def _call_build(self, seed: int) -> nn.Module:
-        if self.contract.reset is not None:
-            seed = 0  # reset() makes the difference between seeds; all else is the same in every process
-        seed_everything(derive(seed, "build"))
-        model = self.code("build_model()", self.contract.build_model)
-        if not isinstance(model, nn.Module):
-            raise WorkloadError(
-                f"{self.contract.label}: build_model() returned {_kind(model)}, not a torch.nn.Module.",
-                "Return the model itself.",
-            )
-        return model
-
-    def _state_of(self, seed: int) -> dict[str, Tensor]:
-        """The initial state of a seed whose model is not the live one."""
-        model = self._model
-        assert model is not None
-        first = self._states.any()
-        if self.contract.reset is not None:
-            write(model, first)
-            self._reset(model, seed)
-            state = capture(model)
-        elif not self.contract.rebuildable or is_placed(model):
-            self.note("All seeds start from the same weights: they differ in the order of the data only.")
-            state = first
-        else:
-            state = capture(self._call_build(seed))
-        self._states.put(seed, state)
-        return state
-
-    def _reset(self, model: nn.Module, seed: int) -> None:
-        if self.contract.reset is None:
-            return
-        seed_everything(derive(seed, "reset"))
-        with torch.no_grad():
-            self.code("reset()", self.contract.reset, model, seed)
-
     def _set_context(self, **changes: Any) -> None:
         trial = changes.get("is_trial", True)
         rank, world = (
@@ -369,7 +311,3 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, ValueError) as error:
         raise DeviceError(f"There is no device {name!r} here.", "Try --device cpu.") from error
     return device
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"

@@ -299,3 +299,18 @@ def build_model():
     weight = workload.start(0, 1).weight.clone()
     assert torch.equal(workload.start(1, 1).weight, weight)
     assert any("same weights" in note for note in workload.notes)
+
+
+def test_thawing_in_a_training_is_undone(opened):
+    workload = opened(FOREIGN)
+    frozen = workload.start(0, 2).body.frozen
+    frozen.requires_grad_(True)
+    workload.start(0, 2)
+    assert not any(p.requires_grad for p in frozen.parameters())
+
+
+def test_the_real_run_takes_no_trial_steps(opened):
+    workload = opened(FOREIGN)
+    workload.start(0, 2, is_trial=False)
+    assert workload.restore is None
+    assert not workload.code.context.is_trial
