@@ -253,7 +253,7 @@ class Planner:
         steps, seed = self.layout.final_steps, self.seed
         baseline = self.arms.get(BASELINE)
         kept = self._kept()
-        if baseline and not baseline.at(steps, seed) and kept and kept[0].at(steps, seed):
+        if baseline and not baseline.at(steps, seed) and any(arm.at(steps, seed) for arm in kept):
             yield "deepen", BASELINE, dict(baseline.start), steps, seed
         at_screen = SCREEN_RATES if steps == self.layout.screen_steps else 0
         for arm in sorted(kept, key=lambda a: len(a.at(steps, seed))):
