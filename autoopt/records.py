@@ -129,6 +129,7 @@ class WorkloadReport(Record):
     step_seconds: float = Field(description="median compute of one AdamW step, warm")
     data_seconds: float = Field(description="median wait for the batches of one step")
     eval_batch_seconds: float
+    threads: int | None = Field(None, description="CPU threads of a trial")
     versions: dict[str, str] = {}
 
 

@@ -126,6 +126,7 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         own_schedule=keeps_schedule(rec),
         schedule=schedule_of(rec),
         second_order=second_order(rec),
+        threads=rec.workload.threads if rec.workload.device == "cpu" else None,
         yours=rec.workload.baseline.source == "configure_optimizers",
         rate=choice.hyper.get("lr", choice.arguments.get("lr")),
         warmup=choice.warmup_steps / choice.steps,

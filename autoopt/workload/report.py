@@ -82,6 +82,7 @@ def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
         step_seconds=calibration.step,
         data_seconds=calibration.data,
         eval_batch_seconds=eval_batch,
+        threads=torch.get_num_threads(),
         versions=versions(),
     )
     workload.fresh(_SEED, workload.settings.steps)

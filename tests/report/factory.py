@@ -82,6 +82,7 @@ def workload(**changes: Any) -> WorkloadReport:
         "step_seconds": 0.00101,
         "data_seconds": 0.0002,
         "eval_batch_seconds": 0.0006,
+        "threads": 1,
         "versions": {"python": "3.11.2", "torch": "2.13.0"},
     }
     return WorkloadReport(**values | changes)
