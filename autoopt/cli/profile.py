@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from autoopt.pipeline import Job
+    from autoopt.job import Job
     from autoopt.records import Plan, Recommendation
 
 INTERRUPTED = 130
@@ -50,9 +50,10 @@ def profile(
     import psutil
 
     began = psutil.Process().create_time()
-    from autoopt.pipeline import default_out, make_job, run_job
+    from autoopt.job import default_out, make_job
     from autoopt.records import Recommendation
     from autoopt.report import console
+    from autoopt.sitting import run_job
 
     folder = out if out is not None else default_out(target)
     with console.observer(quiet=quiet or as_json) as observer:

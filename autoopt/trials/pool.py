@@ -164,6 +164,14 @@ class Pool:
         self._ready = []
         return results
 
+    def shrink(self, workers: int) -> None:
+        """Gives up slots until `workers` are left, the first one never; for use before trials begin."""
+        for slot in self._slots[max(1, workers) :]:
+            if slot.process is not None:
+                slot.end(Outcome.CANCELLED, "given up for lack of memory")
+                self._until(lambda slot=slot: slot.process is None, _REAP_SECONDS)  # type: ignore[misc]
+            slot.lose()
+
     def close(self) -> None:
         """Ends all processes, those busy included; idle ones may clean up for the grace time."""
         if self._closed:

@@ -126,11 +126,9 @@ def unavailable(workload: Workload, model: nn.Module, batch: Any, sparse: bool) 
         if reason is None and Need.ONE_RATE in spec.needs and rates > 1:
             reason = "it takes one learning rate, and the groups of configure_optimizers() have several"
         if reason is None and Need.SECOND_ORDER in spec.needs:
-            reason = (
-                "fp16 scales the loss"
-                if workload.precision == "fp16"
-                else second_order(workload, model, batch)
-            )
+            # Float32 weights can be differentiated by differences of gradients, where twice is not possible.
+            halves = any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters())
+            reason = second_order(workload, model, batch) if halves else None
         if reason is None and sparse and name not in _SPARSE_CAPABLE:
             reason = "the gradients of Embedding(sparse=True) are sparse, which it does not take"
         if reason is not None:

@@ -253,3 +253,11 @@ def test_a_closed_pool_says_so(make_pool: MakePool) -> None:
 def test_the_coordinator_s_side_loads_no_torch() -> None:
     code = "import sys, autoopt.trials.pool, autoopt.trials.testing; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_slots_that_would_not_fit_are_given_up(make_pool: MakePool) -> None:
+    pool = make_pool(workers=3)
+    pool.start()
+    pool.shrink(1)
+    assert pool.slots == 1
+    assert result_of(pool, spec(1, "adamw", lr=0.1, steps=3)).outcome is Outcome.COMPLETED

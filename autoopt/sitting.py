@@ -1,0 +1,320 @@
+"""A sitting of a run: from a job to its recommendation, or to what was reached when somebody stopped it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from autoopt import __version__
+from autoopt import policy as policies
+from autoopt.errors import AutooptError, NoResult, UsageError
+from autoopt.job import Job
+from autoopt.journal import (
+    changed_settings,
+    changed_workload,
+    refuse_changes,
+    spent_seconds,
+)
+from autoopt.optim import registry
+from autoopt.optim.spec import OptimSpec
+from autoopt.policy import Policy
+from autoopt.provenance import gather, ledger
+from autoopt.recommend import Evidence, recommend
+from autoopt.records import (
+    BASELINE,
+    Event,
+    Noted,
+    Plan,
+    PlanMade,
+    Recommendation,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    TrialFinished,
+    WorkloadLoaded,
+    WorkloadReport,
+)
+from autoopt.run import Run
+from autoopt.session import Clock, Observer, Stop, hopeless, run_trials
+from autoopt.trials.runner import Runner
+from autoopt.tuning import score
+from autoopt.tuning.arm import Arm
+from autoopt.tuning.plan import Costs, describe
+from autoopt.tuning.planner import Limits, Planner
+from autoopt.units import parse_bytes
+
+REPORT_SECONDS = 2.5
+"""Kept of the budget for choosing, writing the report and ending the workers."""
+_LAST = ("adamw", "sgd")
+"""Never cut before the others: no comparison is worth much without them."""
+
+
+def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
+    """Runs a job to its end; a `Plan` only for a dry run.
+
+    Raises:
+        AutooptError: with everything that was measured kept in the run's folder.
+    """
+    if job.optimizers is not None:
+        job.policy = job.policy.restrict(job.optimizers)
+    stop = Stop()
+    with ExitStack() as stack:
+        run = Run.open(job.out) if job.resume else Run.create(job.out, stay=_stay(job.target))
+        stack.enter_context(run)
+        past = run.events()
+        spent = spent_seconds(past)
+        clock = Clock(job.began, spent)
+        events = _Events(run, job.observer)
+        if past:
+            refuse_changes(changed_settings(past, _started(job)), accept=job.accept_changes)
+            events(RunResumed(at=time.time(), dropped_bytes=run.dropped_bytes, spent_seconds=spent))
+        else:
+            if run.moved is not None:
+                job.observer.event(Noted(at=time.time(), text=f"the earlier run is kept in {run.moved}"))
+            events(_started(job))
+        try:
+            own = runner or _pool(job, run)
+            stack.callback(own.close)
+            report = own.start()
+            notes = _fit_memory(job, own, report)
+            stack.enter_context(stop.listening())
+            return _Session(job, run, events, clock, stop, own, report, past, notes).go()
+        except KeyboardInterrupt:
+            _end(events, clock, "interrupted", "stopped at once")
+            raise
+        except AutooptError as error:
+            _end(events, clock, "failed", error.message)
+            raise
+
+
+class _Events:
+    """Appends to the run, then shows the observer."""
+
+    def __init__(self, run: Run, observer: Observer) -> None:
+        self._run, self._observer = run, observer
+
+    def __call__(self, event: Event) -> None:
+        self._run.append(event)
+        self._observer.event(event)
+
+
+class _Session:
+    """One sitting of a run, after its workload is loaded."""
+
+    def __init__(
+        self,
+        job: Job,
+        run: Run,
+        events: _Events,
+        clock: Clock,
+        stop: Stop,
+        runner: Runner,
+        report: WorkloadReport,
+        past: list[Event],
+        notes: list[str],
+    ) -> None:
+        self.job, self.run, self.events, self.clock, self.stop = job, run, events, clock, stop
+        self.runner, self.report, self.past = runner, report, past
+        self.notes = notes
+
+    def go(self) -> Recommendation | Plan:
+        job, begin = self.job, self.clock()
+        first = next((e for e in self.past if isinstance(e, WorkloadLoaded)), None)
+        if first is not None:
+            refuse_changes(changed_workload(self.past, self.report), accept=job.accept_changes)
+            # The plan of the first sitting holds, so its measurements do too.
+            self.report = first.report.model_copy(update={"seconds": self.report.seconds})
+        self.events(WorkloadLoaded(at=time.time(), report=self.report))
+        planner, plan = self._plan(begin)
+        self.events(PlanMade(at=time.time(), plan=plan))
+        if job.dry_run:
+            self.events(
+                RunEnded(at=time.time(), how="finished", spent_seconds=self.clock(), message="dry run")
+            )
+            return plan
+        for event in self.past:
+            if isinstance(event, TrialFinished):
+                planner.tell(event.result)
+        finished = run_trials(planner, self.runner, self.run, job.observer, self.clock, self.stop)
+        if hopeless(planner.results):
+            raise NoResult(f"Every trial fails: {planner.results[-1].message}", "Mend it, then run again.")
+        recommendation = recommend(self._evidence(planner, finished))
+        self._write(recommendation, planner)
+        _end(self.events, self.clock, "finished" if finished else "interrupted", "")
+        return recommendation
+
+    def _plan(self, begin: float) -> tuple[Planner, Plan]:
+        job, report = self.job, self.report
+        earlier = next((e.plan for e in self.past if isinstance(e, PlanMade)), None)
+        if earlier is not None and earlier.budget_seconds == job.budget:
+            begin = earlier.begin_seconds
+        deadline = job.budget - max(REPORT_SECONDS, 0.01 * job.budget)
+        policy, specs, cut = self._candidates()
+        costs = Costs.of(report, self.runner.slots)
+        split = (policy.budget.screen, policy.budget.deepen, policy.budget.confirm)
+        layout, plan = describe(
+            specs,
+            report.settings.steps,
+            costs,
+            max(0.0, deadline - begin),
+            job.budget,
+            split,
+            policy.max_optimizers,
+            cut,
+        )
+        plan = plan.model_copy(update={"begin_seconds": begin})
+        arms = {BASELINE: Arm(BASELINE, {}, {})}
+        for name in layout.optimizers:
+            candidate = policy.candidates[name]
+            arms[name] = Arm(name, candidate.start(specs[name]), candidate.ranges(specs[name]))
+        if earlier is None and begin > 0.4 * job.budget:
+            self.notes.append(f"start-up took {begin:.0f} s of the budget of {job.budget:.0f} s")
+        done = [e.result for e in self.past if isinstance(e, TrialFinished)]
+        planner = Planner(
+            arms,
+            specs,
+            layout,
+            plan,
+            costs,
+            score.make(report.initial_loss, report.settings.metric, done),
+            total=report.settings.steps,
+            deadline=deadline,
+            begin=begin,
+            seed=job.seed,
+            no_decay=list(policy.no_decay),
+            limits=_limits(policy),
+        )
+        return planner, plan
+
+    def _candidates(self) -> tuple[Policy, dict[str, OptimSpec], dict[str, str]]:
+        """Usable optimizers in the order in which they are kept: the user's own class, AdamW, SGD, the policy's."""
+        policy, report, cut = self.job.policy, self.report, dict[str, str]()
+        own = report.baseline.registry_name
+        if own is not None and own not in policy.candidates and self.job.optimizers is None:
+            policy = policy.model_copy(
+                update={"candidates": {own: policies.Candidate(), **policy.candidates}}
+            )
+        order = [n for n in (own, *_LAST) if n in policy.candidates]
+        order += [n for n in policy.candidates if n not in order]
+        specs = {}
+        for name in dict.fromkeys(n for n in order if n is not None):
+            why = report.unavailable.get(name)
+            if why is not None:
+                cut[name] = why
+            else:
+                specs[name] = registry.get(name)
+        if not specs:
+            raise UsageError(
+                "None of the optimizers can be used: " + "; ".join(f"{n}: {w}" for n, w in cut.items()) + ".",
+                "`autoopt optimizers` lists those that are installed.",
+            )
+        return policy, specs, cut
+
+    def _evidence(self, planner: Planner, finished: bool) -> Evidence:
+        job = self.job
+        return Evidence(
+            name=job.out.name,
+            report=self.report,
+            policy=job.policy,
+            specs=planner.specs,
+            planner=planner,
+            ledger=ledger(self.report, planner.results, self.runner.slots, self.clock(), planner.begin),
+            provenance=gather(
+                job.target,
+                job.seed,
+                planner.results,
+                {"budget_seconds": job.budget, "arguments": job.arguments},
+            ),
+            complete=finished,
+            notes=[*self.report.warnings, *self.notes],
+        )
+
+    def _write(self, recommendation: Recommendation, planner: Planner) -> None:
+        from autoopt.files import write_text
+        from autoopt.report import html, recipe, snippet
+
+        write_text(self.run.recommendation, recipe.dump(recommendation))
+        script = None
+        if self.report.kind != "callables":
+            script = snippet.script(recommendation, self.run.folder)
+            write_text(self.run.script, script)
+        write_text(self.run.report, html.render(recommendation, planner.results, script))
+
+
+def _started(job: Job) -> RunStarted:
+    return RunStarted(
+        at=job.began or time.time(),
+        target=job.target,
+        arguments=job.arguments,
+        flags=job.flags,
+        budget_seconds=job.budget,
+        policy=job.policy.model_dump(mode="json"),
+        optimizers=job.optimizers,
+        seed=job.seed,
+        device=job.device,
+        workers=job.workers or 0,
+        version=__version__,
+    )
+
+
+def _pool(job: Job, run: Run) -> Runner:
+    from autoopt.hardware import devices, worker_environment, workers_for
+    from autoopt.trials.pool import Pool
+
+    chosen = devices(job.device)
+    count = workers_for(chosen, job.workers)
+    return Pool(
+        job.target,
+        job.arguments,
+        job.flags,
+        log_dir=run.logs,
+        devices=[d.worker_name for d in chosen],
+        workers=count.workers,
+        threads=count.threads,
+        environment=worker_environment(chosen),
+    )
+
+
+_PROCESS_BYTES = 600 * 2**20
+"""A worker before it has a model: Python, torch and what it loads on the way."""
+_COPIES = 10
+"""Copies of the parameters that a CPU worker holds at worst: model, gradient, four of state, initial weights of seeds."""
+
+
+def _fit_memory(job: Job, runner: Runner, report: WorkloadReport) -> list[str]:
+    """Gives up workers that would not fit into memory; says so."""
+    from autoopt.hardware import devices, workers_for
+    from autoopt.trials.pool import Pool
+
+    chosen = devices(job.device)
+    if not isinstance(runner, Pool) or job.workers is not None or chosen[0].kind != "cpu":
+        return []
+    # What the workers hold already is no longer free, so this errs on the careful side.
+    size = _PROCESS_BYTES + 4 * _COPIES * report.parameters
+    fit = workers_for(chosen, None, size).workers
+    if fit >= runner.slots:
+        return []
+    runner.shrink(fit)
+    return [
+        f"{fit} trials at once, not more: a worker of this model may need {size / 2**30:.1f} GiB of memory"
+    ]
+
+
+def _stay(target: str) -> list[Path]:
+    path = Path(target)
+    return [path] if path.suffix == ".py" else []
+
+
+def _limits(policy: Policy) -> Limits:
+    memory, step = policy.limits.memory, policy.limits.step_time
+    relative = float(step[:-1]) if isinstance(step, str) else None
+    return Limits(
+        memory=parse_bytes(memory) if memory is not None else None,
+        step_time=float(step) if step is not None and relative is None else None,
+        step_time_relative=relative,
+    )
+
+
+def _end(events: _Events, clock: Clock, how: str, message: str) -> None:
+    events(RunEnded(at=time.time(), how=how, spent_seconds=clock(), message=message))
