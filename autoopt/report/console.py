@@ -20,7 +20,17 @@ from rich.text import Text
 from autoopt.records import Event, Plan, PlanMade, Recommendation, Row
 from autoopt.report import snippet
 from autoopt.report.watch import Watch, label
-from autoopt.report.words import by_reason, duration, interval, ledger, name_of, number, scaled, spread
+from autoopt.report.words import (
+    by_reason,
+    duration,
+    interval,
+    ledger,
+    name_of,
+    number,
+    rate_of,
+    scaled,
+    spread,
+)
 from autoopt.session import Observer, Silent
 from autoopt.trials.runner import Progress
 
@@ -191,7 +201,7 @@ def _table(rec: Recommendation, width: int) -> Table:
         cells = [name_of(row.optimizer, rec), loss]
         cells += [number(seen.metric if seen else None)] if metric else []
         cells += [
-            number(row.hyper.get("lr"), 2),
+            number(rate_of(row, rec), 2),
             number(seen.step_seconds * 1e3 if seen and seen.step_seconds else None, 3),
             scaled(seen.samples_per_second if seen else None).replace(" ", ""),
             *(number(v / size if v is not None else None, 3) for v in _sizes(row)),

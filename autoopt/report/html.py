@@ -56,6 +56,7 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         trials=results,
         equal_time=any(row.loss_at_equal_time is not None for row in rec.optimizers),
         cut=words.by_reason(rec.cut),
+        rate_of=lambda row: words.rate_of(row, rec),
         name_of=lambda name: words.name_of(name, rec),
     )
 

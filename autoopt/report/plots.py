@@ -119,6 +119,7 @@ def front(rec: Recommendation, title: str, cost: Callable[[Expected], float | No
         and row.expected.steps == rec.expected.steps
         and (value := cost(row.expected))
     ]
+    largest = max((value for value, _, _ in full), default=0.0)
     data: list[dict[str, Any]] = []
     best: list[tuple[float, float]] = []
     for value, loss, _ in sorted(full, key=lambda item: (item[0], item[1])):
@@ -159,7 +160,9 @@ def front(rec: Recommendation, title: str, cost: Callable[[Expected], float | No
                 "x": [value],
                 "y": [loss],
                 "text": [label],
-                "textposition": "top center",
+                # To the right of the last ones there is no room.
+                "textposition": "top left" if value > 0.75 * largest else "top center",
+                "cliponaxis": False,
                 "error_y": error,
                 "marker": {
                     "color": _colour(row.optimizer, rec),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoopt.records import BASELINE, Expected, Recommendation
+from autoopt.records import BASELINE, Expected, Recommendation, Row
 
 UNKNOWN = "-"
 
@@ -80,6 +80,12 @@ def name_of(optimizer: str, rec: Recommendation) -> str:
     if optimizer != BASELINE:
         return optimizer
     return "yours" if rec.workload.baseline.source == "configure_optimizers" else "default"
+
+
+def rate_of(row: Row, rec: Recommendation) -> float | None:
+    """A row's learning rate; the baseline's own where no trial changed it."""
+    own = rec.workload.baseline.hyper if row.optimizer == BASELINE else {}
+    return row.hyper.get("lr", own.get("lr"))
 
 
 def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from autoopt.records import (
+    BASELINE,
     Flags,
     Noted,
     Outcome,
@@ -91,6 +92,12 @@ def test_wide_terminals_get_intervals_and_the_metric() -> None:
 
 def test_losses_of_shorter_trials_are_marked() -> None:
     assert "0.2377 at 375" in shown(factory.recommendation(), 80)
+
+
+def test_the_baselines_own_rate_is_shown_where_no_trial_changed_it() -> None:
+    own = next(row for row in factory.rows() if row.optimizer == BASELINE).model_copy(update={"hyper": {}})
+    text = shown(factory.recommendation(optimizers=[own]), 80)
+    assert next(line for line in text.splitlines() if line.startswith("yours")).split()[3] == "0.001"
 
 
 def test_a_stopped_run_says_so_and_markup_in_names_is_text() -> None:
