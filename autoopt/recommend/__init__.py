@@ -26,7 +26,8 @@ def recommend(e: Evidence) -> Recommendation:
     Raises:
         NoResult: trials were run, and every one failed or diverged.
     """
-    if not e.planner.layout.screen_steps or not e.planner.results:
+    counted = [r for r in e.planner.results if r.outcome is not Outcome.CANCELLED]
+    if not e.planner.layout.screen_steps or not counted:
         return _untuned(e)
     candidates = _candidates(e)
     if not candidates:
@@ -205,6 +206,11 @@ def _untuned(e: Evidence) -> Recommendation:
     name = BASELINE if own else "adamw" if "adamw" in e.specs else next(iter(e.specs))
     hyper = {} if own else e.policy.candidates[name].start(e.specs[name])
     what = "your own optimizer" if own else f"{e.title(name)} at the policy's starting point"
+    why = (
+        "no trial of a sensible length fits the budget"
+        if e.complete
+        else "the run was stopped before a comparison"
+    )
     unknown = Expected(
         loss=None,
         low=None,
@@ -224,11 +230,11 @@ def _untuned(e: Evidence) -> Recommendation:
             verdict="keep" if own else "unknown",
             yours=None,
             chosen=None,
-            sentence=f"not tuned: the budget does not reach one comparison; {what} is handed on as it is",
+            sentence=f"not tuned: {why}; {what} is handed on as it is",
         ),
         confidence=Confidence(label="low", reasons=["nothing was measured"]),
-        reason=f"Not tuned: {what}, because no trial of a sensible length fits the budget.",
-        optimizers=[Row(optimizer=n, status="not tried", reason="no trial fits the budget") for n in e.specs],
+        reason=f"Not tuned: {what}, because {why}.",
+        optimizers=[Row(optimizer=n, status="not tried", reason=why) for n in e.specs],
         cut=e.planner.plan.cut,
         settings=e.report.settings,
         workload=e.report,

@@ -62,10 +62,14 @@ class Evidence:
 
     @cached_property
     def steps(self) -> int | None:
-        """The longest length at which anything was completed without diverging."""
-        arms = [arm for arm in self.planner.arms.values() if not arm.dropped]
-        trials = [t for arm in arms for t in arm.tried.values()]
-        return max((t.steps for t in trials if t.y is not None and not t.diverged), default=None)
+        """The longest length at which two optimizers completed a trial without diverging; else the longest at all."""
+        lengths: dict[int, set[str]] = {}
+        for arm in self.planner.arms.values():
+            for t in arm.tried.values():
+                if t.y is not None and not t.diverged and not arm.dropped:
+                    lengths.setdefault(t.steps, set()).add(arm.name)
+        compared = [n for n, names in lengths.items() if len(names) > 1]
+        return max(compared or lengths, default=None)
 
     @cached_property
     def scores(self) -> Scores:
