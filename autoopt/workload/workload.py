@@ -176,8 +176,7 @@ class Workload:
         model.train()
         real = self._own_settings.steps
         self._set_context(seed=seed, total_steps=total_steps, real_steps=real, is_trial=is_trial)
-        if self.contract.prepare is not None:
-            self.contract.prepare(model, lambda: self.code.context, self.train_source.length)
+        self._prepare(model)
         seed_everything(derive(seed, "train"))
         return model
 
@@ -197,7 +196,8 @@ class Workload:
         except UserCodeError as error:
             if function is huggingface.loss and not error.hint:
                 error.hint = (
-                    f"{self.contract.label} has no loss(), so the model was called with the batch itself."
+                    f"{self.contract.label} has no loss(), so the model was called with the batch itself: "
+                    "write loss(model, batch)."
                 )
             raise
         return scoring.scalar(value, "loss()" if self.kind != "lightning" else "training_step()")
@@ -236,6 +236,7 @@ class Workload:
         steps = self._own_settings.steps
         before = self.code.context
         self.code.context = replace(before, total_steps=steps, real_steps=steps)
+        self._prepare(model)  # it may ask self.trainer for the length of the run, before any start()
         try:
             returned = self.code("configure_optimizers()", function, model)
             if returned is None and self.kind == "lightning":
@@ -288,6 +289,10 @@ class Workload:
         self.note("No val_dataloader(): a tenth of the training samples is held out for validation.")
         held = Source(split[1], "val_dataloader", self.code)
         return Source(split[0], "train_dataloader", self.code), held, "held_out"
+
+    def _prepare(self, model: nn.Module) -> None:
+        if self.contract.prepare is not None:
+            self.contract.prepare(model, lambda: self.code.context, self.train_source.length)
 
     def _set_context(self, **changes: Any) -> None:
         trial = changes.get("is_trial", True)

@@ -84,6 +84,10 @@ def test_its_optimizer_and_schedule_over_the_real_run(opened):
     assert workload.settings.schedule == "yours"
 
 
+def test_its_trainer_is_there_before_the_first_start(opened):
+    assert opened(LIT).settings.schedule == "yours"  # as `autoopt profile` asks, before any training
+
+
 def test_epoch_is_the_interval_unless_it_is_named(opened):
     text = LIT.replace(', "interval": "step"', "").replace("estimated_stepping_batches", "max_epochs")
     workload = opened(text)
