@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,8 +156,9 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     label_, reasons = rec.confidence.label, "; ".join(rec.confidence.reasons)
     yield Text.assemble(("confidence  ", "bold"), (label_, _TRUST[label_]), f": {reasons}")
     yield ""
-    yield _table(rec, width)
-    yield ""
+    if any(row.optimizer not in rec.cut for row in rec.optimizers):
+        yield _table(rec, width)
+        yield ""
     said = {
         name_of(r.optimizer, rec): r.reason for r in rec.optimizers if r.reason and r.optimizer not in rec.cut
     }
@@ -169,7 +171,8 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     yield Text(f"time: {ledger(rec.ledger)}", style="dim")
     if folder is not None:
         script, page = folder / "train.py", folder / "report.html"
-        yield Text.assemble(("next  ", "bold"), f"python {script}" if script.exists() else f"see {page}")
+        following = f"python {shlex.quote(str(script))}" if script.exists() else f"see {page}"
+        yield Text.assemble(("next  ", "bold"), following)
 
 
 def _table(rec: Recommendation, width: int) -> Table:

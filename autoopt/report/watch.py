@@ -83,7 +83,9 @@ class Watch:
                 return [event.text]
             case RunEnded():
                 self.stage = event.how
-                return [f"{event.how} after {duration(event.spent_seconds)} {event.message}".rstrip()]
+                # A failure's message is the error that follows.
+                message = "" if event.how == "failed" else event.message
+                return [f"{event.how} after {duration(event.spent_seconds)} {message}".rstrip()]
         return []
 
     def progress(self, progress: Progress) -> None:

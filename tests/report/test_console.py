@@ -113,6 +113,21 @@ def test_the_script_is_offered_when_it_is_there(tmp_path: Path) -> None:
     assert f"python {tmp_path / 'train.py'}" in shown(factory.recommendation(), 200, tmp_path)
 
 
+def test_a_path_with_spaces_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs"
+    folder.mkdir()
+    (folder / "train.py").touch()
+    assert f"python '{folder / 'train.py'}'" in shown(factory.recommendation(), 200, folder)
+
+
+def test_no_table_where_nothing_was_tried() -> None:
+    rec = factory.recommendation()
+    cut = {row.optimizer: "the budget does not reach it" for row in rec.optimizers}
+    text = shown(rec.model_copy(update={"cut": cut}), 120)
+    assert "final loss" not in text
+    assert "not tried: " in text
+
+
 def test_the_plan() -> None:
     out = io.StringIO()
     console.show_plan(factory.plan(), Console(file=out, width=80))
@@ -131,6 +146,11 @@ def test_lines_for_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "something [bold]to know[/bold]" in err
     assert "not reproducible" in err
     assert "\x1b" not in err
+
+
+def test_a_failure_is_told_once() -> None:
+    failed = RunEnded(at=5.0, how="failed", spent_seconds=3.0, message="model.py does not exist.")
+    assert Watch().event(failed) == ["failed after 3 s"]
 
 
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
