@@ -34,5 +34,5 @@ def ratio(a: float | None, b: float | None) -> float | None:
 
 
 def words(value: float | None) -> str:
-    """Four digits, or a question mark."""
-    return "?" if value is None else f"{value:.4g}"
+    """Four digits, or a question mark; no sign before zero."""
+    return "?" if value is None else f"{value + 0.0:.4g}"
