@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -41,6 +42,10 @@ def squared(model: nn.Module, batch: Any) -> Tensor:
     x, y = batch
     error: Tensor = model(x) - y
     return error.square().mean()
+
+
+def both(model: nn.Module, batches: list[Any]) -> Tensor:
+    return squared(model, batches[0]) / 2 + squared(model, batches[1]) / 2
 
 
 def workload(**flags: Any) -> Workload:
@@ -132,7 +137,7 @@ def test_a_second_order_optimizer_gets_the_loss_as_a_closure_and_clips_by_itself
     for step in range(STEPS):
         two = [next(batches), next(batches)]
         other.param_groups[0]["lr"] = 0.05 * cosine(step)
-        value = other.step(lambda two=two: squared(theirs, two[0]) / 2 + squared(theirs, two[1]) / 2)
+        value = other.step(partial(both, theirs, two))
         losses.append(float(value))
     assert [r.loss for r in reports] == pytest.approx(losses, rel=1e-6)
     for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
@@ -234,6 +239,7 @@ def test_the_caller_may_stop_after_any_step() -> None:
     )
     next(steps)
     next(steps)
+    assert isinstance(steps, Generator)
     steps.close()
     assert next(taken) == 4, "no batch is drawn ahead"
 
