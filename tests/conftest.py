@@ -1,13 +1,31 @@
-"""For all tests: one thread each, since several run at once; no deadline, since a shared machine keeps none."""
+"""For all tests: one thread each, since several run at once; no deadline, since a shared machine keeps none;
+and what a test imports from its temporary folder is gone after it.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 # Before torch is imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
+import pytest
 
 hypothesis.settings.register_profile("autoopt", deadline=None)
 hypothesis.settings.load_profile("autoopt")
+
+
+@pytest.fixture(autouse=True)
+def users_modules_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every test may call its file `model.py`, and a process has room for one module of that name."""
+    before = dict(sys.modules)
+    yield
+    folder = tmp_path_factory.getbasetemp()
+    for name, module in list(sys.modules.items()):
+        place = getattr(module, "__file__", None)
+        if before.get(name) is not module and place and Path(place).is_relative_to(folder):
+            del sys.modules[name]
