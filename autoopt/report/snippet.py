@@ -173,7 +173,8 @@ def _own_lines(rec: Recommendation) -> list[str]:
     if baseline.source == "default":
         return [
             _call(
-                "optimizer = torch.optim.AdamW", f"model.parameters(), {_keywords(rec.recommendation.hyper)}"
+                "optimizer = torch.optim.AdamW",
+                f"model.parameters(), {_keywords(call_arguments(rec.recommendation))}",
             )
         ]
     lines = [f"optimizer = ...  # your own {_doc(baseline.optimizer)}, as configure_optimizers makes it"]

@@ -64,6 +64,17 @@ def test_keeping_yours_says_so_and_scales_a_tuned_rate() -> None:
     assert 'group["lr"] *= 0.003 / 0.001' in snippet(factory.recommendation(recommendation=tuned))
 
 
+def test_the_default_baseline_is_pasted_as_its_constructor_takes_it() -> None:
+    hyper = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.01}
+    arguments = {"lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.01}
+    own = factory.keep().recommendation.model_copy(update={"hyper": hyper, "arguments": arguments})
+    default = Baseline(source="default", optimizer="AdamW", registry_name="adamw", hyper=hyper, schedule=None)
+    rec = factory.recommendation(recommendation=own, workload=factory.workload(baseline=default))
+    names: dict[str, Any] = {"torch": torch, "model": model()}
+    exec(snippet(rec), names)
+    assert names["optimizer"].defaults["betas"] == (0.9, 0.99)
+
+
 def test_your_own_schedule_is_kept() -> None:
     baseline = Baseline(
         source="configure_optimizers",
