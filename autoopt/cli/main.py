@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import cast
 
 import typer
@@ -63,7 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: without the program's name; `sys.argv` unless given.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(given))
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM is Ctrl-C from the first moment on, also while the user's file is being loaded."""
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:

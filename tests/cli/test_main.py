@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -55,6 +57,26 @@ def test_with_json_an_error_is_one_object(
     body = {"kind": "BudgetError", "message": "5 is no duration.", "hint": "Write 5m.", "exit_code": 2}
     assert json.loads(out) == {"error": body}
     assert err == ""
+
+
+def test_sigterm_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_app() -> typer.Typer:
+        app = typer.Typer(pretty_exceptions_enable=False)
+
+        @app.command()
+        def load(count: int = 0) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        return app
+
+    monkeypatch.setattr(cli, "make_app", make_app)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["--count", "1"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == cli.INTERRUPTED
 
 
 def test_the_users_own_trace_is_shown(
