@@ -63,12 +63,7 @@ def recommend(e: Evidence) -> Recommendation:
 def _candidates(e: Evidence) -> list[Candidate]:
     found = []
     for key in e.scores:
-        arm = e.planner.arms[key[0]]
-        diverged = any(
-            t.diverged and t.steps == e.steps and tuple(sorted(t.hyper.items())) == key[1]
-            for t in arm.tried.values()
-        )
-        if arm.dropped or diverged:
+        if e.planner.arms[key[0]].dropped or e.diverged(key):
             continue
         used = dict(e.used(key))
         if e.policy.objective == "loss_at_time":

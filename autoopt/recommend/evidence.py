@@ -90,6 +90,11 @@ class Evidence:
         """Whether a configuration was measured on seeds that tuning never saw."""
         return any(s >= self.planner.seed + FRESH_SEEDS for s in self.scores[key])
 
+    def diverged(self, key: Key) -> bool:
+        """Whether a configuration diverged on any seed of the longest length."""
+        tried = self.planner.arms[key[0]].tried.values()
+        return any(t.diverged and t.steps == self.steps and key_of(key[0], t.hyper) == key for t in tried)
+
     def results_of(self, optimizer: str) -> list[TrialResult]:
         return [r for r in self.planner.results if r.spec.optimizer == optimizer]
 

@@ -56,9 +56,13 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
 
 
 def _best_keys(e: Evidence, verdict: Verdict) -> dict[str, Key]:
-    """The configuration that speaks for each optimizer: most fresh seeds first, then the lowest score."""
+    """The configuration that speaks for each optimizer: most fresh seeds first, then the lowest score.
+
+    One that diverged speaks for none: the score that stands for it is no loss that anybody saw.
+    """
     best: dict[str, Key] = {}
-    for key in sorted(e.scores, key=lambda k: (not e.fresh(k), statistics.fmean(e.used(k).values()))):
+    sound = [key for key in e.scores if not e.diverged(key)]
+    for key in sorted(sound, key=lambda k: (not e.fresh(k), statistics.fmean(e.used(k).values()))):
         best.setdefault(key[0], key)
     best[verdict.chosen.key[0]] = verdict.chosen.key
     return best
@@ -83,6 +87,8 @@ def _status(e: Evidence, verdict: Verdict, arm: Arm, key: Key | None) -> tuple[s
     if key is None:
         if arm.best(screen, seed) is None:
             return "failed", "every trial diverged or failed"
+        if any(e.diverged(k) for k in e.scores if k[0] == arm.name):
+            return "failed", f"diverged at {e.steps} steps"
         if arm.tunable and arm.at_edge(screen, seed):
             return "edge", "not comparable: its best learning rate is at the edge of those tried"
         return "dropped", f"behind after the screen at {screen} steps"

@@ -1,0 +1,74 @@
+"""Evidence from a machine that trains nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from autoopt import policy
+from autoopt.recommend import Evidence
+from autoopt.records import BASELINE, Baseline, Outcome, TrialResult, TrialSpec
+from autoopt.tuning.planner import Planner
+from tests.tuning.simulated import Machine, Surface, report
+
+ADAMW = Surface(0.3, -2.5)
+MUON = Surface(0.15, -2.0, cost=1.8)
+SGD = Surface(0.5, -1.0, edge=-0.3)
+DIGESTS = ["a", "b"]
+
+
+def evidence(
+    machine: Machine,
+    planner: Planner | None = None,
+    *,
+    own: str | None = "adamw",
+    source: Literal["configure_optimizers", "default"] = "configure_optimizers",
+    complete: bool = True,
+    changes: dict[str, Any] | None = None,
+    **policy_changes: Any,
+) -> Evidence:
+    """What a machine has found out; `own` is the registry name of the user's optimizer."""
+    if planner is None:
+        planner = machine.run()
+    candidates = {name: policy.Candidate() for name in machine.surfaces}
+    told = report(machine.steps, machine.step_seconds).model_copy(
+        update={
+            "baseline": Baseline(
+                source=source,
+                optimizer="AdamW",
+                registry_name=own,
+                hyper={"lr": machine.baseline_lr},
+                schedule=None,
+            ),
+            **(changes or {}),
+        }
+    )
+    return Evidence(
+        name="model",
+        report=told,
+        policy=policy.load("balanced").model_copy(update={"candidates": candidates, **policy_changes}),
+        specs=planner.specs,
+        planner=planner,
+        ledger={"train": 1.23456, "wall": 2.0},
+        provenance={"seed": 0},
+        complete=complete,
+        notes=["a note of the workload"],
+    )
+
+
+def tell(planner: Planner, name: str, loss: float | None, *, seed: int = 0, **more: Any) -> None:
+    """A trial by hand: `loss` None diverged; `steps`, `lr`, `step_seconds`, `outcome`, `digests`."""
+    lr = more.pop("lr", 1e-3)
+    hyper = {} if name == BASELINE else {"lr": lr, "weight_decay": 0.01}
+    steps = more.pop("steps", planner.layout.final_steps)
+    trial = TrialSpec(
+        id=len(planner.results) + 1, stage="test", optimizer=name, hyper=hyper, steps=steps, seed=seed
+    )
+    outcome = more.pop("outcome", Outcome.DIVERGED if loss is None else Outcome.COMPLETED)
+    given: dict[str, Any] = {
+        "seconds": {"total": 1.0},
+        "step_seconds": 0.01,
+        "state_bytes": 80,
+        "peak_bytes": 200,
+        "digests": DIGESTS,
+    }
+    planner.tell(TrialResult(spec=trial, outcome=outcome, loss=loss, **given | more))
