@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,8 +46,6 @@ def check(
 ) -> None:
     """Load a model file, run a step on each device, and show what a trial will do."""
     import json
-    import sys
-    from contextlib import redirect_stdout
 
     from autoopt.errors import UsageError
 
@@ -52,12 +53,26 @@ def check(
         raise UsageError(f"There is no precision {precision!r}.", "Use fp32, bf16 or fp16.")
     reports = []
     for name in _devices(device):
-        with redirect_stdout(sys.stderr):  # what the user's code prints must not mix with the result
+        with _prints_on_stderr():  # what the user's code prints must not mix with the result
             reports.append(_report(target, arguments or [], precision, name))
     if as_json:
         print(json.dumps({"devices": [report.model_dump(mode="json") for report in reports]}))
     else:
         _show(reports)
+
+
+@contextmanager
+def _prints_on_stderr() -> Iterator[None]:
+    """Turns stdout into stderr, for libraries and child processes that write to the descriptor too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _devices(request: str) -> list[str]:

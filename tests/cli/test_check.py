@@ -9,6 +9,14 @@ from autoopt.cli.main import run
 from tests.workload.files import PLAIN, write
 
 
+def test_json_is_alone_on_stdout_whoever_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    target = write(tmp_path, PLAIN + "\nimport os\nos.write(1, b'from below python\\n')\n")
+    assert run(["check", str(target), "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["devices"]
+    assert "from below python" in err
+
+
 def test_check_prints_what_a_trial_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = write(tmp_path, PLAIN.replace("STEPS = 40", "STEPS = 40\nprint('from the file')"))
     assert run(["check", target, "--device", "cpu"]) == 0
