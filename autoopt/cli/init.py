@@ -29,7 +29,8 @@ def init(
         raise UsageError(f"{file} is not a Python file's name.", "Give a name like model.py.")
     if file.exists() and not force:
         raise UsageError(f"{file} is there already.", "Give another name, or --force to write over it.")
-    text = resources.files("autoopt.workload").joinpath("starter.py").read_text(encoding="utf-8")
+    # Not by the package `autoopt.workload`, whose import loads torch.
+    text = resources.files("autoopt").joinpath("workload", "starter.py").read_text(encoding="utf-8")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,18 @@ def test_what_it_writes_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert before is not None
     assert after is not None
     assert after > before + 0.1
+
+
+def test_it_loads_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from autoopt.cli.main import run\n"
+        "assert run(['init', sys.argv[1]]) == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.py")], check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
