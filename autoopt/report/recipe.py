@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from autoopt.errors import RunError
 from autoopt.files import plain, read_record, write_text
 from autoopt.records import Recommendation
 
@@ -74,6 +75,9 @@ def load(path: str | Path) -> Recommendation:
         RunError: not there, not YAML, another schema, or a value that does not fit (named by its key).
     """
     where = Path(path)
+    if not where.is_dir() and where.suffix not in (".yaml", ".yml", ".json"):
+        what = "is no recommendation" if where.exists() else "does not exist"
+        raise RunError(f"{where} {what}.", f"Give a run's folder, or the {FILE_NAME} in it.")
     return read_record(where / FILE_NAME if where.is_dir() else where, Recommendation)
 
 

@@ -36,6 +36,14 @@ def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out) == plain(rec)
 
 
+def test_what_is_no_recommendation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="does not exist"):
+        run(str(tmp_path / "nowhere"))
+    (tmp_path / "train.py").touch()
+    with pytest.raises(RunError, match=r"train\.py is no recommendation"):
+        run(str(tmp_path / "train.py"))
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"recommendation\.yaml"):
         run(str(tmp_path))
