@@ -87,6 +87,13 @@ def test_the_users_own_trace_is_shown(
     assert capsys.readouterr().err == "error: loss() raised\nMend it.\n  model.py, line 3\n"
 
 
+def test_python_dash_m_is_the_same_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "autoopt", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"autoopt {autoopt.__version__}\n"
+
+
 def test_an_interrupt(failing: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
     failing.append(KeyboardInterrupt())
     assert cli.run(["--count", "1"]) == 130
