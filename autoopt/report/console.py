@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from autoopt.records import Event, Plan, PlanMade, Recommendation, Row
+from autoopt.records import Event, Plan, PlanMade, Recommendation, Row, RunResumed, RunStarted
 from autoopt.report import snippet
 from autoopt.report.watch import Watch, label
 from autoopt.report.words import (
@@ -108,11 +109,15 @@ class _View:
     def __init__(self, console: Console) -> None:
         self._watch = Watch()
         self._console = console
+        self._began: float | None = None
         self.live = Live(self, console=console, refresh_per_second=4, transient=True)
 
     def event(self, event: Event) -> None:
         """Notes and warnings scroll by above; the rest is in the picture."""
         lines = self._watch.event(event)
+        if isinstance(event, RunStarted | RunResumed):
+            spent = event.spent_seconds if isinstance(event, RunResumed) else 0.0
+            self._began = time.monotonic() - spent
         if event.kind in ("workload_loaded", "noted", "run_resumed"):
             for line in lines:
                 self._console.print(Text(line, style="dim"))
@@ -129,11 +134,12 @@ class _View:
 
     def __rich__(self) -> RenderableType:
         watch = self._watch
+        if watch.plan is None and self._began is not None:  # nothing ticks while the user's file is loaded
+            watch.elapsed = time.monotonic() - self._began
         failed = f", {watch.failed} failed" if watch.failed else ""
         trials = f"{watch.done} of {watch.total} trials{failed}" if watch.plan else ""
-        head = Text.assemble(
-            (watch.stage, "bold"), "  ", trials, "  ", (f"{duration(round(watch.left))} left", "cyan")
-        )
+        left = f"{duration(round(watch.left))} left" if watch.budget else ""
+        head = Text.assemble((watch.stage, "bold"), "  ", trials, "  ", (left, "cyan"))
         rows: list[RenderableType] = [head, Text.assemble("best  ", (watch.best_words(), "green"))]
         grid = Table.grid(padding=(0, 1))
         for number_, slot in sorted(watch.slots.items()):

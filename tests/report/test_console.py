@@ -36,9 +36,9 @@ def shown(rec: Recommendation, width: int, folder: Path | None = None) -> str:
     return out.getvalue()
 
 
-def drive(observer: Observer) -> None:
-    """A small run, as the pipeline tells it."""
-    started = RunStarted(
+def started() -> RunStarted:
+    """A run of a minute begins."""
+    return RunStarted(
         at=0.0,
         target="model.py",
         arguments=[],
@@ -51,7 +51,11 @@ def drive(observer: Observer) -> None:
         workers=2,
         version="0.1.0",
     )
-    observer.event(started)
+
+
+def drive(observer: Observer) -> None:
+    """A small run, as the pipeline tells it."""
+    observer.event(started())
     observer.event(
         WorkloadLoaded(at=1.0, report=factory.workload(warnings=["the loader is not reproducible"]))
     )
@@ -176,6 +180,22 @@ def test_a_terminal_sees_progress_in_place(monkeypatch: pytest.MonkeyPatch) -> N
     assert "8 of 59 trials" in text
     assert "30 s left" in text
     assert "something [bold]to know[/bold]" in text
+
+
+def test_the_clock_runs_while_the_file_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("autoopt.report.console.time.monotonic", lambda: now)
+    view = console._View(Console(file=io.StringIO()))
+
+    def head() -> str:
+        out = io.StringIO()
+        Console(file=out, width=80).print(view)
+        return out.getvalue().splitlines()[0]
+
+    assert "left" not in head()  # the budget is not known yet
+    view.event(started())
+    now += 20
+    assert "40 s left" in head()
 
 
 def test_the_best_trial_is_the_best_of_the_longest() -> None:
