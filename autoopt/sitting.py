@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autoopt import __version__
 from autoopt import policy as policies
-from autoopt.errors import AutooptError, NoResult, UsageError
+from autoopt.errors import AutooptError, BudgetError, NoResult, UsageError, WorkerError
 from autoopt.job import Job
 from autoopt.journal import (
     changed_settings,
@@ -74,9 +74,9 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
                 job.observer.event(Noted(at=time.time(), text=f"the earlier run is kept in {run.moved}"))
             events(_started(job))
         try:
-            own = runner or _pool(job, run)
+            own = runner or _pool(job, run, job.budget - clock())
             stack.callback(own.close)
-            report = own.start()
+            report = _started_in_time(own, job, clock)
             notes = _fit_memory(job, own, report)
             stack.enter_context(stop.listening())
             return _Session(job, run, events, clock, stop, own, report, past, notes).go()
@@ -258,7 +258,20 @@ def _started(job: Job) -> RunStarted:
     )
 
 
-def _pool(job: Job, run: Run) -> Runner:
+def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:
+    """Loads the workload; a start-up that eats the whole budget is told as what it is."""
+    try:
+        return runner.start()
+    except WorkerError as error:
+        if clock() < job.budget:
+            raise
+        raise BudgetError(
+            f"Start-up alone took longer than the budget of {job.budget:.0f} s.",
+            "The first start after an installation is slow: run it again, or give a larger --budget.",
+        ) from error
+
+
+def _pool(job: Job, run: Run, seconds: float) -> Runner:
     from autoopt.hardware import devices, worker_environment, workers_for
     from autoopt.trials.pool import Pool
 
@@ -273,6 +286,7 @@ def _pool(job: Job, run: Run) -> Runner:
         workers=count.workers,
         threads=count.threads,
         environment=worker_environment(chosen),
+        load_seconds=max(1.0, seconds),
     )
 
 

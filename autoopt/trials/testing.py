@@ -146,6 +146,7 @@ def _sigkill() -> None:
 
 
 def _hang() -> None:
+    print("hanging", flush=True)
     while True:
         time.sleep(3600)
 

@@ -141,11 +141,11 @@ def test_cancel_ends_a_trial_between_two_steps(make_pool: MakePool) -> None:
     assert pool.cancel() == []
 
 
-def test_cancel_kills_a_trial_that_does_not_listen(make_pool: MakePool) -> None:
+def test_cancel_kills_a_trial_that_does_not_listen(make_pool: MakePool, tmp_path: Path) -> None:
     pool = make_pool(grace_seconds=0.2)
     pool.start()
     pool.submit(0, spec(31, "hang"))
-    until(lambda: pool.wait(0.2))
+    until(lambda: pool.wait(0.05) is None or "hanging" in (tmp_path / "worker-0.log").read_text())
     (result,) = pool.cancel()
     assert result.outcome is Outcome.CANCELLED
     assert "killed" in result.message
