@@ -19,8 +19,8 @@ SCREEN_RATES = 3
 MIN_STEPS = 30
 SHORTEST = 64
 """No trial is shorter than the real run divided by this."""
-FINAL_TRIALS = 6
-"""Trials at the final length that make it worth having one: two optimizers, two rates each, the user's own, a fresh seed."""
+FINAL_TRIALS = 5
+"""Trials at the final length that make it worth having one: two optimizers, a second rate, the user's own, a fresh seed."""
 _USEFUL = 0.92
 """Share of workers x budget that ends up inside trials; the rest is waiting for the last ones."""
 _OVERHEAD = 0.05
