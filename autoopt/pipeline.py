@@ -124,24 +124,28 @@ def choose(
     Raises:
         UsageError, WorkloadError, NoResult: see `autoopt.errors`.
     """
-    from autoopt.hardware import devices
-    from autoopt.report import console
-    from autoopt.trials.inprocess import InProcess
-    from autoopt.workload import from_callables
+    from autoopt.workload.seeding import RngState
 
-    settings = Flags(steps=steps, **flags)
-    chosen = devices(device)[0]
-    job = Job(
-        target="choose",
-        out=Path(out) if out is not None else Path(),
-        budget=parse_duration(budget),
-        policy=policies.load(str(policy)),
-        flags=settings,
-        optimizers=list(optimizers) if optimizers is not None else None,
-        seed=seed,
-        device=chosen.name,
-    )
     with ExitStack() as stack:
+        # Before the imports below: rich draws from `random` when it is imported for the first time.
+        stack.callback(RngState().restore)
+        from autoopt.hardware import devices
+        from autoopt.report import console
+        from autoopt.trials.inprocess import InProcess
+        from autoopt.workload import from_callables
+
+        settings = Flags(steps=steps, **flags)
+        chosen = devices(device)[0]
+        job = Job(
+            target="choose",
+            out=Path(out) if out is not None else Path(),
+            budget=parse_duration(budget),
+            policy=policies.load(str(policy)),
+            flags=settings,
+            optimizers=list(optimizers) if optimizers is not None else None,
+            seed=seed,
+            device=chosen.name,
+        )
         job.observer = stack.enter_context(console.observer(quiet=not progress))
         if out is None:
             job.out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoopt-"))) / "run"
