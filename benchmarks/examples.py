@@ -161,7 +161,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("examples", nargs="*", help="names of folders in examples/; all unless given")
     parser.add_argument("--budget", default="60s", help="wall-clock of the profile, and of tuning AdamW")
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[1001, 1002, 1003], help="fresh seeds to score on"
+        "--seeds", type=int, nargs="+", default=[3001, 3002, 3003], help="fresh seeds to score on"
     )
     parser.add_argument("--workers", type=int, default=2, help="trials at once")
     parser.add_argument("--out", help="keep the profiles in this folder")
