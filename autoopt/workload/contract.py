@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Literal
 
@@ -14,6 +15,18 @@ from autoopt.workload import lightning
 
 Kind = Literal["functions", "lightning", "huggingface", "callables"]
 CONSTANTS = ("STEPS", "ACCUMULATE", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
+FUNCTIONS = (
+    "build_model",
+    "train_dataloader",
+    "loss",
+    "val_dataloader",
+    "evaluate",
+    "configure_optimizers",
+    "reset",
+    "after_step",
+)
+_CLOSE = 0.85
+"""Likeness from which on a name is taken for a slip of another: `val_dataloaders`, `SCHEDUL`."""
 
 
 @dataclass
@@ -75,6 +88,7 @@ def read(source: Any, label: str) -> Contract:
         train_dataloader=names.get("train_dataloader"),
         val_dataloader=names.get("val_dataloader"),
         constants=constants,
+        notes=_slips(source, names, label),
     )
     for name in ("loss", "evaluate", "configure_optimizers", "reset", "after_step"):
         setattr(contract, name, _function(names, name, label))
@@ -143,18 +157,23 @@ def _names(source: Any) -> Mapping[str, Any]:
     if lightning.is_module(source) or lightning.is_module_class(source):
         wanted: tuple[str, ...] = ("evaluate", "reset", "after_step", *CONSTANTS)
     else:
-        wanted = (
-            "build_model",
-            "train_dataloader",
-            "loss",
-            "val_dataloader",
-            "evaluate",
-            "configure_optimizers",
-            "reset",
-            "after_step",
-            *CONSTANTS,
-        )
+        wanted = (*FUNCTIONS, *CONSTANTS)
     return {name: getattr(source, name) for name in wanted if hasattr(source, name)}
+
+
+def _slips(source: Any, names: Mapping[str, Any], label: str) -> list[str]:
+    """Words on names of a file that are almost, but not quite, one of the contract's that it lacks."""
+    if not isinstance(source, ModuleType):
+        return []
+    absent = {name for name in (*FUNCTIONS, *CONSTANTS) if name not in names}
+    notes = []
+    for name, value in vars(source).items():
+        if name in names or (callable(value) and getattr(value, "__module__", None) != source.__name__):
+            continue
+        alike = [a for a in absent if a.isupper() is not callable(value)]
+        if near := get_close_matches(name, alike, n=1, cutoff=_CLOSE):
+            notes.append(f"{label}: {name} is not used. Is {near[0]} meant?")
+    return notes
 
 
 def _function(names: Mapping[str, Any], name: str, label: str, required: bool = False) -> Any:

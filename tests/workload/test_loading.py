@@ -187,3 +187,15 @@ def test_loader_workers_find_the_users_classes(opened, method):
     workload = opened(WITH_WORKERS.replace("METHOD", repr(method)))
     epoch = list(workload.train_source.epoch(0, 0))
     assert sum(len(x) for x, _ in epoch) == 11  # one of twelve is held out
+
+
+def test_a_slip_in_a_name_is_told(opened):
+    text = (
+        PLAIN
+        + "\nimport torch.nn.functional as losses\nSCHEDUL = 'cosine'\ndef val_dataloaders(): ...\ndef resets(m): ...\n"
+    )
+    notes = "\n".join(opened(text).notes)
+    assert "SCHEDUL is not used. Is SCHEDULE meant?" in notes
+    assert "val_dataloaders is not used. Is val_dataloader meant?" in notes
+    assert "losses" not in notes  # a module that was imported
+    assert "not used" not in "\n".join(opened(PLAIN).notes)
