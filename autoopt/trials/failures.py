@@ -25,7 +25,9 @@ def outcome_of(error: BaseException) -> tuple[Outcome, str]:
     if isinstance(error, SystemExit):
         return Outcome.EXITED, f"the code called sys.exit({_exit_argument(error)}){_place(error)}"
     if isinstance(error, AutooptError):
-        where = f" ({error.where})" if isinstance(error, UserCodeError) and error.where else ""
+        place = error.where if isinstance(error, UserCodeError) else ""
+        known = not place or Path(place).name in error.message  # "loss() in model.py:7 raised ..." has it
+        where = "" if known else f" ({place})"
         return Outcome.ERROR, f"{error.message}{where}"
     return Outcome.ERROR, _sentence(error)
 

@@ -49,6 +49,11 @@ def test_torch_s_own_allocator_is_recognized() -> None:
         (KeyboardInterrupt(), Outcome.ERROR, "KeyboardInterrupt"),
         (WorkloadError("no loss"), Outcome.ERROR, "no loss"),
         (UserCodeError("loss() raised", where="m.py:3"), Outcome.ERROR, "loss() raised (m.py:3)"),
+        (
+            UserCodeError("loss() in m.py:3 raised", where="/a/m.py:3"),
+            Outcome.ERROR,
+            "loss() in m.py:3 raised",
+        ),
         (SystemExit(2), Outcome.EXITED, "the code called sys.exit(2)"),
         (SystemExit(), Outcome.EXITED, "the code called sys.exit()"),
     ],
