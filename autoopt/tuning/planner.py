@@ -119,7 +119,7 @@ class Planner:
         """Drops an optimizer that cannot be used or exceeds the policy's limits."""
         if arm.name == BASELINE:
             return
-        if arm.failures() >= 2:
+        if arm.failures() >= 2 and not arm.dropped:  # one in flight may still end well, without a message
             arm.dropped = f"failed twice: {result.message}"
         limit = self.limits
         if limit.memory and result.peak_bytes and result.peak_bytes > limit.memory:

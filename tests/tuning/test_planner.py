@@ -148,6 +148,9 @@ def test_an_optimizer_that_fails_twice_is_dropped_and_the_rest_goes_on() -> None
     machine.result = result  # type: ignore[method-assign]
     planner = machine.run()
     assert "SIGSEGV" in planner.arms["lion"].dropped
+    last = next(r for r in machine.log if r.spec.optimizer == "lion")
+    planner.tell(last.model_copy(update={"spec": last.spec.model_copy(update={"id": 10_000}), "message": ""}))
+    assert "SIGSEGV" in planner.arms["lion"].dropped  # also after one that was in flight
     assert sum(r.spec.optimizer == "lion" for r in machine.log) == 2
     assert planner.race.finalists(planner.layout.final_steps)
 
