@@ -51,7 +51,8 @@ def test_what_was_measured_replaces_what_was_expected_at_every_length() -> None:
 
 def test_recent_trials_count_most() -> None:
     assert pace(("sgd", 4.0), ("sgd", 1.0), ("sgd", 1.0)).seconds("sgd", 100) < 2 * COSTS.trial(100)
-    assert pace(("sgd", 1.0), ("sgd", 1.0), ("sgd", 4.0)).seconds("sgd", 100) > 2 * COSTS.trial(100)
+    late = pace(("sgd", 1.0), ("sgd", 1.0), ("sgd", 4.0)).seconds("sgd", 100)
+    assert 2 * COSTS.trial(100) < late < 4 * COSTS.trial(100), "and are not all that counts"
 
 
 def test_a_slow_machine_slows_those_not_seen_yet_and_second_order_more() -> None:
