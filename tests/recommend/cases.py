@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from autoopt import policy
-from autoopt.recommend import Evidence
-from autoopt.records import BASELINE, Baseline, Outcome, TrialResult, TrialSpec
+from autoopt.recommend import Evidence, recommend
+from autoopt.records import BASELINE, Baseline, Outcome, Recommendation, TrialResult, TrialSpec
 from autoopt.tuning.planner import Planner
+from autoopt.tuning.race import FRESH_SEEDS
 from tests.tuning.simulated import Machine, Surface, report
 
 ADAMW = Surface(0.3, -2.5)
 MUON = Surface(0.15, -2.0, cost=1.8)
 SGD = Surface(0.5, -1.0, edge=-0.3)
+RIVALS = {"adamw": ADAMW, "sgd": SGD, "muon": MUON}
 DIGESTS = ["a", "b"]
 
 
@@ -72,3 +74,16 @@ def tell(planner: Planner, name: str, loss: float | None, *, seed: int = 0, **mo
         "digests": DIGESTS,
     }
     planner.tell(TrialResult(spec=trial, outcome=outcome, loss=loss, **given | more))
+
+
+def by_hand(
+    losses: dict[str, list[float]], seconds: dict[str, float] | None = None, **options: Any
+) -> Recommendation:
+    """Fresh seeds at the real length, and nothing else."""
+    machine = Machine({"adamw": ADAMW, "sgd": SGD, "muon": MUON}, seconds=300.0)
+    planner = machine.planner()
+    for name, values in losses.items():
+        for seed, loss in enumerate(values):
+            step = (seconds or {}).get(name, 0.01)
+            tell(planner, name, loss, seed=FRESH_SEEDS + seed, step_seconds=step)
+    return recommend(evidence(machine, planner, **options))
