@@ -107,7 +107,7 @@ def run_trials(
         planner.tell(result)
         tell(TrialFinished(at=time.time(), result=result))
 
-    flying, stage = 0, ""
+    flying, stages = 0, list[str]()
     latest = planner.deadline * (1 + _OVERRUN)
     while not stop:
         elapsed = clock()
@@ -116,10 +116,11 @@ def run_trials(
             spec = planner.ask(elapsed)
             if spec is None:
                 break
-            if stage and spec.stage != stage:
-                kept, dropped = planner.standing()
-                tell(StageEnded(at=time.time(), stage=stage, kept=kept, dropped=dropped))
-            stage = spec.stage
+            if spec.stage not in stages:
+                if stages:
+                    kept, dropped = planner.standing()
+                    tell(StageEnded(at=time.time(), stage=stages[-1], kept=kept, dropped=dropped))
+                stages.append(spec.stage)
             planner.start(spec)
             runner.submit(slot, spec)
             flying += 1

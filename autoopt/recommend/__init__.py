@@ -18,6 +18,8 @@ from autoopt.tuning.verdict import Candidate, Verdict, at_equal_time, decide
 __all__ = ["Evidence", "paired", "recommend"]
 
 _NEAR_THE_EDGE = 0.3
+_LEAVE_OWN_AT = 0.75
+"""Probability of being better that it takes to leave an optimizer that the user has chosen."""
 
 
 def recommend(e: Evidence) -> Recommendation:
@@ -38,6 +40,7 @@ def recommend(e: Evidence) -> Recommendation:
         tolerance=e.policy.tolerance,
         tie_order=e.policy.tie_order,
         paired=e.paired,
+        leave_at=_LEAVE_OWN_AT if e.report.baseline.source == "configure_optimizers" else 0.5,
     )
     choice, notes = _carried(e, verdict)
     cut = {a.name: a.dropped for a in e.planner.arms.values() if a.dropped.startswith("cut")}
@@ -172,12 +175,10 @@ def _confidence(e: Evidence, verdict: Verdict) -> Confidence:
 def _reason(e: Evidence, verdict: Verdict) -> str:
     chosen, lowest = verdict.chosen, verdict.lowest
     name = e.title(chosen.key[0])
+    if chosen.key[0] == BASELINE and chosen is not lowest:
+        return f"Nothing that was tried is better than {name} clearly enough to leave it: {e.title(lowest.key[0])} is next."
     if chosen is not lowest:
-        return (
-            f"{name} ties with {e.title(lowest.key[0])} within {100 * e.policy.tolerance:.3g} % and is cheaper."
-            if chosen.key[0] != BASELINE
-            else f"{e.title(lowest.key[0])} is no better than {name} by more than {100 * e.policy.tolerance:.3g} %."
-        )
+        return f"{name} ties with {e.title(lowest.key[0])} within {100 * e.policy.tolerance:.3g} % and is cheaper."
     at = "at the real length" if (e.steps or 0) >= e.total else f"at {e.steps} of {e.total} steps"
     rivals = sorted((gap.mean, key) for key, gap in verdict.gaps.items() if key[0] != chosen.key[0])
     if not rivals:

@@ -11,6 +11,9 @@ from autoopt.tuning.arm import Key, key_of
 from autoopt.tuning.ranking import Difference, difference
 from autoopt.tuning.verdict import Verdict
 
+_SHOWN = 0.9
+"""Probability of being better from which it is called so."""
+
 
 def gain(e: Evidence, verdict: Verdict) -> Gain:
     """Chosen against the user's own optimizer, over the seeds that both ran."""
@@ -52,6 +55,8 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
         if middle is not None
         else ""
     )
+    sure = gap.probability_below(0.0)
+    doubt = "" if sure >= _SHOWN else f"; not decided, better with {100 * sure:.0f} % probability"
     return Gain(
         verdict="tune" if chosen[0] == e.report.baseline.registry_name else "switch",
         yours=yours,
@@ -61,7 +66,7 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
         from_tuning=tuning,
         from_switching=switching,
         paired=gap.paired,
-        sentence=f"against {who}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts}",
+        sentence=f"against {who}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts}{doubt}",
     )
 
 

@@ -8,14 +8,17 @@ differences of 4 to 17 %, hence a prior standard deviation of 6 % worth four rep
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
 PRIOR_SD = 0.06
 PRIOR_WEIGHT = 4.0
+_SEED_RIDGE = 0.1
+K = TypeVar("K", bound=Hashable)
 Scores = Mapping[int, float]
 """seed -> y of one configuration at one length."""
 
@@ -86,6 +89,28 @@ def difference(a: Scores, b: Scores, noise: Noise, paired: bool = True) -> Diffe
         return Difference(mean, noise.sd * (2 / len(shared)) ** 0.5, noise.df, len(shared), True)
     mean = float(np.mean(list(a.values())) - np.mean(list(b.values())))
     return Difference(mean, noise.sd * (1 / len(a) + 1 / len(b)) ** 0.5, noise.df, min(len(a), len(b)), False)
+
+
+def means(scores: Mapping[K, Scores], paired: bool = True) -> dict[K, float]:
+    """The mean of y of each configuration, comparable between those that ran on different seeds.
+
+    With `paired`, y = configuration + seed is fitted by least squares, so that an easy seed does not flatter
+    those that ran on it; else these are plain means.
+    """
+    keys = list(scores)
+    seeds = sorted({s for by_seed in scores.values() for s in by_seed})
+    if not paired or len(seeds) < 2:
+        return {k: float(np.mean(list(scores[k].values()))) for k in keys}
+    cells = [(i, seeds.index(s), y) for i, k in enumerate(keys) for s, y in scores[k].items()]
+    rows = np.zeros((len(cells) + len(seeds), len(keys) + len(seeds)))
+    target = np.zeros(len(rows))
+    for row, (i, j, y) in enumerate(cells):
+        rows[row, i] = rows[row, len(keys) + j] = 1.0
+        target[row] = y
+    # What the data leaves open (all seeds up, all means down) is settled towards no effect of the seed.
+    rows[len(cells) :, len(keys) :] = np.eye(len(seeds)) * _SEED_RIDGE
+    fitted = np.linalg.lstsq(rows, target, rcond=None)[0]
+    return {k: float(fitted[i]) for i, k in enumerate(keys)}
 
 
 def interval(scores: Scores, noise: Noise, level: float = 0.9) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 The rules (docs: "how the choice is made"): only configurations measured at the longest length compete, and
 where any has fresh seeds only those do. A tie is shown equivalence, and goes to the cheaper; the user's own counts as
-the cheapest, since keeping it costs nothing. Without evidence either way the lowest expected loss wins.
+the cheapest, since keeping it costs nothing, and is left only for what is probably better. Among the others,
+without evidence either way, the lowest expected loss wins.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from autoopt.records import BASELINE
 from autoopt.tuning.arm import Key
-from autoopt.tuning.ranking import Difference, Noise, decided, difference, equivalent
+from autoopt.tuning.ranking import Difference, Noise, decided, difference, equivalent, means
 
 _CHEAPER = 0.97
 """A cost counts as lower when it is at least 3 % lower: less is timing noise."""
@@ -35,10 +36,6 @@ class Candidate:
     fresh: bool
     cost: Mapping[str, float | None]
 
-    @property
-    def mean(self) -> float:
-        return sum(self.scores.values()) / len(self.scores)
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -54,7 +51,13 @@ class Verdict:
 
 
 def decide(
-    candidates: Sequence[Candidate], noise: Noise, *, tolerance: float, tie_order: Sequence[str], paired: bool
+    candidates: Sequence[Candidate],
+    noise: Noise,
+    *,
+    tolerance: float,
+    tie_order: Sequence[str],
+    paired: bool,
+    leave_at: float = 0.5,
 ) -> Verdict:
     """Applies the rules above.
 
@@ -64,6 +67,7 @@ def decide(
         tolerance: of a tie, in y (0.02 is 2 %).
         tie_order: "time" and "memory", the first that differs decides.
         paired: whether the batches were proven to be the same.
+        leave_at: probability of being better that it takes to leave the user's own optimizer.
 
     Raises:
         ValueError: no candidates.
@@ -71,14 +75,20 @@ def decide(
     if not candidates:
         raise ValueError("nothing to choose from")
     pool = [c for c in candidates if c.fresh] or list(candidates)
-    lowest = min(pool, key=lambda c: (c.mean, c.key))
+    mean = means({c.key: c.scores for c in pool}, paired)
+    lowest = min(pool, key=lambda c: (mean[c.key], c.key))
     gaps = {c.key: difference(c.scores, lowest.scores, noise, paired) for c in pool if c is not lowest}
     others = [c for c in pool if c.key[0] != lowest.key[0]]
     ties = [c for c in others if equivalent(gaps[c.key], tolerance)]
     chosen = lowest
-    for rival in sorted(ties, key=lambda c: c.mean):
+    for rival in sorted(ties, key=lambda c: mean[c.key]):
         if cheaper(rival, chosen, tie_order):
             chosen = rival
+    own = next((c for c in candidates if c.key[0] == BASELINE), None)
+    if own is not None and chosen is not own:
+        ahead = difference(chosen.scores, own.scores, noise, paired)
+        if ahead.probability_below(0.0) < leave_at:
+            chosen = own
     clear = all(decided(_negative(gaps[c.key])) for c in others if c not in ties)
     return Verdict(chosen, lowest, [c.key for c in ties], clear, gaps)
 

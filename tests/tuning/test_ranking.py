@@ -12,6 +12,7 @@ from autoopt.tuning.ranking import (
     difference,
     equivalent,
     interval,
+    means,
     pooled_noise,
 )
 
@@ -80,3 +81,15 @@ def test_the_order_of_configurations_does_not_matter(order: list[int]) -> None:
     groups = [{s: 0.1 * i * s for s in range(3)} for i in range(6)]
     shuffled = [groups[i] for i in order]
     assert pooled_noise(shuffled).sd == pytest.approx(pooled_noise(groups).sd)
+
+
+def test_an_easy_seed_flatters_nobody() -> None:
+    scores = {"a": {1: 1.0, 2: 0.1}, "b": {1: 0.9}, "c": {1: 1.1, 2: 0.2}}
+    found = means(scores)
+    assert found["b"] < found["a"] < found["c"], "b is better on the only seed that it ran"
+    assert means(scores, paired=False)["a"] < means(scores, paired=False)["b"]
+
+
+def test_with_complete_seeds_the_fit_gives_the_plain_means() -> None:
+    scores = {"a": {1: 1.0, 2: 0.0}, "b": {1: 2.0, 2: 1.0}}
+    assert means(scores) == pytest.approx(means(scores, paired=False))

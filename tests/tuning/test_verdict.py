@@ -76,3 +76,12 @@ def test_a_faster_optimizer_gains_at_equal_time() -> None:
 
 def test_unknown_costs_are_not_on_the_front() -> None:
     assert pareto({"a": (1.0, None), "b": (2.0, 2.0)}) == {"b"}
+
+
+def test_the_users_own_is_left_only_for_what_is_probably_better() -> None:
+    pool = [candidate("a", 0.99, seeds=1), candidate(BASELINE, 1.0, seeds=1)]
+    doubtful = Noise(0.1, 5)
+    told = {"tolerance": 0.0, "tie_order": ["time"], "paired": True}
+    assert decide(pool, doubtful, **told, leave_at=0.75).chosen.key[0] == BASELINE
+    assert decide(pool, doubtful, **told, leave_at=0.5).chosen.key[0] == "a"
+    assert decide(pool, SURE, **told, leave_at=0.75).chosen.key[0] == "a"
