@@ -68,7 +68,10 @@ class Run:
         lock = _locked(folder)
         try:
             moved = None
-            if _holds_events(folder):
+            if _holds_events(folder) and not _holds_trials(folder):
+                for name in (FILE_NAME, *_RESULTS):
+                    (folder / name).unlink(missing_ok=True)
+            elif _holds_events(folder):
                 _refuse_to_move(folder, stay)
                 moved = _next_free(folder)
                 _rename(folder, moved)
@@ -226,6 +229,11 @@ def _refuse_in_use(folder: Path) -> NoReturn:
 def _holds_events(folder: Path) -> bool:
     path = folder / FILE_NAME
     return path.exists() and path.stat().st_size > 0
+
+
+def _holds_trials(folder: Path) -> bool:
+    """Whether a trial of the run ended, so that there is something to keep."""
+    return b'"trial_finished"' in (folder / FILE_NAME).read_bytes()
 
 
 def _refuse_to_move(folder: Path, stay: Sequence[Path]) -> None:

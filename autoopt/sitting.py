@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from autoopt import __version__
 from autoopt import policy as policies
-from autoopt.errors import AutooptError, BudgetError, NoResult, UsageError, WorkerError
+from autoopt.errors import (
+    AutooptError,
+    BudgetError,
+    NoResult,
+    UsageError,
+    WorkerError,
+    WorkloadError,
+)
 from autoopt.job import Job
 from autoopt.journal import (
     changed_settings,
@@ -56,10 +64,16 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
     Raises:
         AutooptError: with everything that was measured kept in the run's folder.
     """
+    if runner is None:
+        _refuse_missing(job.target)
     if job.optimizers is not None:
         job.policy = job.policy.restrict(job.optimizers)
     stop = Stop()
     with ExitStack() as stack:
+        if (
+            job.dry_run and not job.resume
+        ):  # nothing is spent, so nothing is kept, and no earlier run makes room
+            job.out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoopt-"))) / "run"
         run = Run.open(job.out) if job.resume else Run.create(job.out, stay=_stay(job.target))
         stack.enter_context(run)
         past = run.events()
@@ -67,8 +81,11 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
         clock = Clock(job.began, spent)
         events = _Events(run, job.observer)
         if past:
-            refuse_changes(changed_settings(past, _started(job)), accept=job.accept_changes)
+            changes = changed_settings(past, _started(job))
+            refuse_changes(changes, accept=job.accept_changes)
             events(RunResumed(at=time.time(), dropped_bytes=run.dropped_bytes, spent_seconds=spent))
+            if changes:  # accepted: from now on they are what the run is compared with
+                events(_started(job).model_copy(update={"at": time.time()}))
         else:
             if run.moved is not None:
                 job.observer.event(Noted(at=time.time(), text=f"the earlier run is kept in {run.moved}"))
@@ -256,6 +273,15 @@ def _started(job: Job) -> RunStarted:
         workers=job.workers or 0,
         version=__version__,
     )
+
+
+def _refuse_missing(target: str) -> None:
+    """A file that is not there is told before a folder is made and workers are started."""
+    file = target.rpartition(":")[0] if ".py:" in target else target
+    if file.endswith(".py") and not Path(file).is_file():
+        raise WorkloadError(
+            f"{file} does not exist.", "Give the path of a model.py; `autoopt init` writes one."
+        )
 
 
 def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from autoopt import policy as policies
-from autoopt.errors import NoResult, RunError, UnknownOptimizer, UsageError, UserCodeError
+from autoopt.errors import (
+    BudgetError,
+    NoResult,
+    RunError,
+    UnknownOptimizer,
+    UsageError,
+    UserCodeError,
+    WorkerError,
+    WorkloadError,
+)
 from autoopt.job import Job, make_job
 from autoopt.journal import replay
 from autoopt.records import (
@@ -125,17 +135,20 @@ def test_a_run_is_told_in_order_and_written(tmp_path: Path) -> None:
     assert found.provenance["budget_seconds"] == 100.0
 
 
-def test_a_dry_run_ends_with_the_plan(tmp_path: Path) -> None:
-    engine = Engine()
-    plan = go(job(tmp_path, dry_run=True), engine)
+def test_a_dry_run_ends_with_the_plan_and_leaves_nothing(tmp_path: Path) -> None:
+    engine, seen = Engine(), Seen()
+    go(job(tmp_path))
+    before = replay(tmp_path / "run")
+    plan = go(job(tmp_path, dry_run=True, observer=seen), engine)
     assert isinstance(plan, Plan)
     assert plan.budget_seconds == 100.0
     assert [stage.name for stage in plan.stages] == ["screen", "deepen", "confirm"]
     assert engine.executed == []
-    last = replay(tmp_path / "run")[-1]
+    last = seen.events[-1]
     assert isinstance(last, RunEnded)
     assert (last.how, last.message) == ("finished", "dry run")
-    assert not (tmp_path / "run" / "recommendation.yaml").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert replay(tmp_path / "run") == before, "an earlier run does not make room for a plan"
 
 
 def test_only_the_named_optimizers_and_the_users_own_run(tmp_path: Path) -> None:
@@ -187,9 +200,9 @@ def test_an_unknown_optimizer_makes_no_folder(tmp_path: Path) -> None:
 
 
 def test_an_earlier_run_is_kept_and_said(tmp_path: Path) -> None:
-    go(job(tmp_path, dry_run=True))
+    go(job(tmp_path))
     seen = Seen()
-    go(job(tmp_path, dry_run=True, observer=seen))
+    go(job(tmp_path, observer=seen))
     note = next(e.text for e in seen.events if isinstance(e, Noted))
     assert str(tmp_path / "run.1") in note
     assert replay(tmp_path / "run.1")
@@ -207,6 +220,36 @@ def test_an_error_while_loading_is_an_event_and_closes_the_runner(tmp_path: Path
     assert isinstance(last, RunEnded)
     assert (last.how, last.message) == ("failed", "loss() raised KeyError: 'x'")
     assert engine.closed == 1
+
+
+def test_a_run_without_a_trial_is_replaced_not_kept(tmp_path: Path) -> None:
+    class Broken(Engine):
+        def load(self, *, full: bool) -> WorkloadReport | None:
+            raise UserCodeError("loss() raised KeyError: 'x'", where="model.py:3")
+
+    for _ in range(2):
+        with pytest.raises(UserCodeError):
+            go(job(tmp_path), Broken())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sum(e.kind == "run_started" for e in replay(tmp_path / "run")) == 1
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match="does not exist"):
+        run_job(job(tmp_path, target=str(tmp_path / "model.py")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_up_longer_than_the_budget_is_told_as_that(tmp_path: Path) -> None:
+    class Slow(Engine):
+        def load(self, *, full: bool) -> WorkloadReport | None:
+            raise WorkerError("Loading took longer than 100 s and was stopped.")
+
+    asked = job(tmp_path, began=time.time() - 101)
+    with pytest.raises(BudgetError, match="longer than the budget of 100 s"):
+        go(asked, Slow())
+    with pytest.raises(WorkerError):
+        go(job(tmp_path), Slow())
 
 
 def test_trials_that_all_fail_end_the_run_with_the_reason(tmp_path: Path) -> None:
@@ -310,9 +353,11 @@ def test_changes_are_refused_unless_accepted(tmp_path: Path) -> None:
         go(resumed(tmp_path), engine)
     assert engine.executed == []
     assert engine.closed == 1
-    found = go(resumed(tmp_path, accept_changes=True), engine)
+    found = go(resumed(tmp_path, seed=3, accept_changes=True), engine)
     assert isinstance(found, Recommendation)
     assert engine.executed
+    assert [e.seed for e in replay(tmp_path / "run") if isinstance(e, RunStarted)] == [0, 3]
+    go(resumed(tmp_path, seed=3), engine)  # what was accepted is no change any more
 
 
 @pytest.mark.parametrize(

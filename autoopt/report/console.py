@@ -182,16 +182,18 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
 
 
 def _table(rec: Recommendation, width: int) -> Table:
-    """Optimizers, best first. A narrow terminal gets half-widths for intervals, and no metric."""
+    """Optimizers, best first. A narrow terminal gets half-widths for intervals, and of loss and metric what decides."""
     wide = width >= _WIDE
-    metric = rec.settings.metric if width >= _MIDDLE else None
+    metric = rec.settings.metric
+    both = metric is None or width >= _MIDDLE
     rows = [row for row in rec.optimizers if row.optimizer not in rec.cut]
     unit, size = _unit(rows)
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1 if width >= _MIDDLE else 0, 0, 0)
     )
     table.add_column("optimizer", overflow="fold")
-    table.add_column("final loss", no_wrap=True)
+    if both:
+        table.add_column("final loss", no_wrap=True)
     for name in (
         *([metric[0]] if metric else []),
         "rate",
@@ -207,8 +209,9 @@ def _table(rec: Recommendation, width: int) -> Table:
         loss = interval(seen) if wide else spread(seen)
         if seen is not None and seen.steps < rec.expected.steps:
             loss = f"{number(seen.loss)} at {seen.steps}"
-        cells = [name_of(row.optimizer, rec), loss]
-        cells += [number(seen.metric if seen else None)] if metric else []
+        short = f" at {seen.steps}" if seen is not None and seen.steps < rec.expected.steps else ""
+        cells = [name_of(row.optimizer, rec), *([loss] if both else [])]
+        cells += [number(seen.metric if seen else None) + ("" if both else short)] if metric else []
         cells += [
             number(rate_of(row, rec), 2),
             number(seen.step_seconds * 1e3 if seen and seen.step_seconds else None, 3),

@@ -120,6 +120,7 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         arguments=call_arguments(choice),
         target=_target(target or rec.workload.target, Path(folder)),
         is_file=":" not in Path(target or rec.workload.target).name,
+        project=os.path.relpath(Path.cwd(), Path(folder).resolve()),
         target_arguments=target_arguments(rec),
         own_optimizer=keeps_optimizer(rec),
         own_groups=keeps_groups(rec),
@@ -138,6 +139,7 @@ def _imports(rec: Recommendation) -> dict[str, list[str]]:
     """Import lines of train.py that depend on the recommendation, in the order that isort keeps."""
     outside = {"torch": ["nn"]}
     ours = {
+        "autoopt.errors": ["AutooptError"],
         "autoopt.records": ["Flags"],
         "autoopt.training": ["second_order", "set_mode"] if second_order(rec) else ["set_mode"],
         "autoopt.workload": ["Workload", "load"],

@@ -47,6 +47,7 @@ class Watch:
     failed: int = 0
     best: TrialResult | None = None
     slots: dict[int, Slot] = field(default_factory=dict)
+    metric: tuple[str, str] | None = None
 
     def event(self, event: Event) -> list[str]:
         """Takes an event in; returns what is worth a line of plain text."""
@@ -62,6 +63,7 @@ class Watch:
             case WorkloadLoaded():
                 report = event.report
                 self.stage = "planning"
+                self.metric = report.settings.metric
                 size = f"{scaled(report.trainable)} of {scaled(report.parameters)} parameters train"
                 return [
                     f"{size} on {report.device}; {duration(report.step_seconds)} a step",
@@ -109,7 +111,18 @@ class Watch:
         """The best trial at the longest length so far."""
         if self.best is None:
             return "none yet"
-        return f"{number(self.best.loss)} {label(self.best.spec)} at {self.best.spec.steps} steps"
+        value = f"{number(self.best.loss)}"
+        if self.metric is not None and self.best.metric is not None:
+            value = f"{self.metric[0]} {number(self.best.metric)}"
+        return f"{value} {label(self.best.spec)} at {self.best.spec.steps} steps"
+
+    def _rank(self, result: TrialResult) -> tuple[int, float]:
+        """By what decides. Different lengths are not compared: a longer trial replaces any shorter one."""
+        assert result.loss is not None
+        value = result.loss
+        if self.metric is not None and result.metric is not None:
+            value = -result.metric if self.metric[1] == "max" else result.metric
+        return (-result.spec.steps, value)
 
     def _finished(self, result: TrialResult) -> list[str]:
         self.slots = {n: slot for n, slot in self.slots.items() if slot.spec.id != result.spec.id}
@@ -121,7 +134,7 @@ class Watch:
             words = result.outcome.value.replace("_", " ")
             reason = " ".join(result.message.split())
             return [f"{label(result.spec)}: {words}" + (f", {reason}" if reason else "")]
-        if self.best is None or _rank(result) < _rank(self.best):
+        if self.best is None or self._rank(result) < self._rank(self.best):
             self.best = result
             return [f"best so far: {self.best_words()}"]
         return []
@@ -132,9 +145,3 @@ def label(spec: TrialSpec) -> str:
     name = "yours" if spec.optimizer == BASELINE else spec.optimizer
     rate = spec.hyper.get("lr")
     return name if rate is None else f"{name} lr {rate:.2g}"
-
-
-def _rank(result: TrialResult) -> tuple[int, float]:
-    """Losses of different lengths are not compared: a longer trial replaces any shorter one."""
-    assert result.loss is not None
-    return (-result.spec.steps, result.loss)

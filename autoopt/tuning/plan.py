@@ -21,6 +21,10 @@ SHORTEST = 64
 """No trial is shorter than the real run divided by this."""
 FINAL_TRIALS = 5
 """Trials at the final length that make it worth having one: two optimizers, a second rate, the user's own, a fresh seed."""
+MOST_FRESH = 5
+"""Fresh seeds of a finalist: more buy little."""
+ROUND = 3
+"""Trials of one fresh seed: the first, the second, and the user's own."""
 _USEFUL = 0.92
 """Share of workers x budget that ends up inside trials; the rest is waiting for the last ones."""
 _OVERHEAD = 0.05
@@ -175,6 +179,7 @@ def describe(
     if made.screen_steps:
         trial = costs.trial(made.final_steps, _TYPICAL)
         rest = max(0.0, seconds - made.screen_seconds - made.confirm_seconds)
+        fresh = int(made.confirm_seconds * costs.workers / trial)
         stages = [
             StagePlan(
                 name="screen",
@@ -195,9 +200,9 @@ def describe(
             StagePlan(
                 name="confirm",
                 optimizers=["the finalists and yours"],
-                trials=int(made.confirm_seconds * costs.workers / trial),
+                trials=min(fresh, MOST_FRESH * ROUND),
                 steps=made.final_steps,
-                seeds=max(1, int(made.confirm_seconds * costs.workers / trial / 3)),
+                seeds=min(max(1, fresh // ROUND), MOST_FRESH),
                 seconds=made.confirm_seconds,
             ),
         ]

@@ -14,19 +14,18 @@ from autoopt.optim.spec import OptimSpec
 from autoopt.records import BASELINE, Hyper, Outcome, Plan, TrialResult, TrialSpec
 from autoopt.tuning.arm import WIDE_STEP, Arm, Tried, key_of
 from autoopt.tuning.pace import Pace
-from autoopt.tuning.plan import SCREEN_RATES, Costs, Layout, lengths
+from autoopt.tuning.plan import MOST_FRESH, ROUND, SCREEN_RATES, Costs, Layout, lengths
 from autoopt.tuning.race import FRESH_SEEDS, Race
 from autoopt.tuning.score import Score, make
 
-_MOST_FRESH = 5
 _TRIES = 3
 """Trials at the final length that an optimizer should get to be worth deepening."""
 _MOST_KEPT = 4
 _FEWEST = 4
 """Trials at the final length without which there is no comparison: two of the best, the user's own, a fresh seed."""
-_ROUND = 3
-"""Trials of one fresh seed: the first, the second, and the user's own."""
 _DEEP_PER_ARM = 12
+_HANG_SHARE = 0.2
+"""Share of the budget that a trial may be silent for, in short budgets."""
 _LATE = 1.05
 _BEHIND_WHEN_LATE = "behind when the screen took longer than planned"
 
@@ -267,9 +266,9 @@ class Planner:
         """Time to keep for fresh seeds, by what trials really take: whole rounds of the finalists and the user's own."""
         one = self.pace.seconds("", self.layout.final_steps)
         workers = self.costs.workers
-        rounds = min(_MOST_FRESH, max(1, round(self.layout.confirm_seconds * workers / one / _ROUND)))
+        rounds = min(MOST_FRESH, max(1, round(self.layout.confirm_seconds * workers / one / ROUND)))
         # Trials come in whole rounds of the workers.
-        return min(math.ceil(rounds * _ROUND / workers) * one, 0.6 * (self.deadline - self.begin))
+        return min(math.ceil(rounds * ROUND / workers) * one, 0.6 * (self.deadline - self.begin))
 
     def _confirm(self) -> Iterator[tuple[str, str, Hyper, int, int]]:
         """Finalists and the user's own with fresh seeds, seed by seed, so that every pair is complete."""
@@ -277,7 +276,7 @@ class Planner:
         finalists = self.race.finalists(steps)
         if not finalists:
             return
-        for fresh in range(_MOST_FRESH):
+        for fresh in range(MOST_FRESH):
             seed = self.seed + FRESH_SEEDS + fresh
             for name, hyper in [finalists[0], (BASELINE, None), *finalists[1:]]:
                 arm = self.arms.get(name)
@@ -305,6 +304,6 @@ class Planner:
             eval_batches=batches,
             no_decay=self.no_decay,
             # The last evaluation is one long silence.
-            hang_seconds=max(60.0, 200 * self.costs.step)
+            hang_seconds=max(min(60.0, _HANG_SHARE * self.deadline), 200 * self.costs.step)
             + 10 * self.costs.batch * (batches or self.costs.batches or 0),
         )

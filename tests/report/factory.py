@@ -45,7 +45,7 @@ TABLE = {
 
 
 def settings(**changes: Any) -> Settings:
-    values: dict[str, Any] = {"steps": 1500, "clip": 1.0, "metric": ("accuracy", "max"), "warmup": 0.05}
+    values: dict[str, Any] = {"steps": 1500, "clip": 1.0, "warmup": 0.05}
     return Settings(**values | {"origins": {"steps": "flag", "clip": "file"}} | changes)
 
 

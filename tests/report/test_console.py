@@ -90,8 +90,17 @@ def test_the_gain_comes_first_and_nothing_is_cut_off(make: object, width: int) -
 
 def test_wide_terminals_get_intervals_and_the_metric() -> None:
     assert "0.1184 [0.115, 0.122]" in shown(factory.recommendation(), 140)
-    assert "accuracy" in shown(factory.recommendation(), 140)
     assert "0.1184 ±0.0036" in shown(factory.recommendation(), 80)
+    measured = factory.recommendation(settings=factory.settings(metric=("accuracy", "max")))
+    assert "accuracy" in shown(measured, 140)
+    assert "0.1184 [" in shown(measured, 140)
+
+
+def test_narrow_terminals_show_what_decides() -> None:
+    measured = factory.recommendation(settings=factory.settings(metric=("accuracy", "max")))
+    text = shown(measured, 80)
+    assert "accuracy" in text
+    assert "final loss" not in text
 
 
 def test_losses_of_shorter_trials_are_marked() -> None:
@@ -211,6 +220,18 @@ def test_the_best_trial_is_the_best_of_the_longest() -> None:
     lost = long.model_copy(update={"outcome": Outcome.CRASHED, "loss": None, "message": "killed by\nSIGSEGV"})
     assert watch.event(TrialFinished(at=0.0, result=lost)) == ["adamw lr 0.0024: crashed, killed by SIGSEGV"]
     assert (watch.done, watch.failed) == (4, 1)
+
+
+def test_where_a_metric_decides_the_best_is_the_best_by_it() -> None:
+    watch = Watch()
+    metric = factory.settings(metric=("accuracy", "max"))
+    watch.event(WorkloadLoaded(at=0.0, report=factory.workload(settings=metric)))
+    good = factory.trials()[0].model_copy(update={"metric": 0.99, "loss": 0.5})
+    low = good.model_copy(update={"metric": 0.9, "loss": 0.1})
+    for result in (low, good):
+        watch.event(TrialFinished(at=0.0, result=result))
+    assert watch.best == good
+    assert watch.best_words().startswith("accuracy 0.99 ")
 
 
 def test_the_picture_is_an_svg_that_fetches_nothing() -> None:
