@@ -58,9 +58,26 @@ def recommend(e: Evidence) -> Recommendation:
         policy=e.policy.model_dump(mode="json"),
         ledger={k: round(v, 3) for k, v in e.ledger.items()},
         provenance=e.provenance,
-        notes=[*e.notes, *notes],
+        notes=[*e.notes, *_assumed(e), *notes],
         complete=e.complete,
     )
+
+
+def _assumed(e: Evidence) -> list[str]:
+    """What the user did not say, or what was measured on less than everything."""
+    notes = []
+    if e.report.settings.origins.get("steps", "default") == "default":
+        notes.append(
+            f"the length of the real run was not given, so it is taken as {e.total} steps: a longer one mostly wants a "
+            "lower learning rate, and may rank the optimizers otherwise (--steps)"
+        )
+    seen = e.planner.costs.eval_batches(e.steps or e.total)
+    if seen is not None:
+        notes.append(
+            f"validation used {seen} of {e.report.validation_batches} batches, the same for all, so as not to take more "
+            "than a fifth of a trial's time"
+        )
+    return notes
 
 
 def _candidates(e: Evidence) -> list[Candidate]:
