@@ -141,7 +141,9 @@ class _Session:
         if first is not None:
             refuse_changes(changed_workload(self.past, self.report), accept=job.accept_changes)
             # The plan of the first sitting holds, so its measurements do too.
-            self.report = first.report.model_copy(update={"seconds": self.report.seconds})
+            now = self.report
+            update = {"seconds": now.seconds, "modules": now.modules, "versions": now.versions}
+            self.report = first.report.model_copy(update=update)
         self.events(WorkloadLoaded(at=time.time(), report=self.report))
         planner, plan = self._plan(begin)
         self.events(PlanMade(at=time.time(), plan=plan))

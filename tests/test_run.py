@@ -11,7 +11,7 @@ import pytest
 
 from autoopt.errors import RunError
 from autoopt.journal import replay
-from autoopt.records import Noted
+from autoopt.records import Noted, Outcome, TrialFinished, TrialResult, TrialSpec
 from autoopt.run import Run
 
 
@@ -68,15 +68,29 @@ def test_nothing_to_resume(tmp_path: Path, begun: bool) -> None:
         Run.open(tmp_path / "out")
 
 
+def ended(number: int) -> TrialFinished:
+    """A trial that ended: something to keep."""
+    spec = TrialSpec(id=number, stage="screen", optimizer="adamw", hyper={}, steps=1, seed=0)
+    return TrialFinished(at=0.0, result=TrialResult(spec=spec, outcome=Outcome.DIVERGED))
+
+
+def test_a_run_in_which_no_trial_ended_is_replaced(tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        with Run.create(tmp_path / "out") as run:
+            run.append(note(text))
+            assert run.moved is None
+    assert replay(tmp_path / "out") == [note("two")]
+
+
 def test_an_old_run_is_moved_aside(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for number in range(3):
         with Run.create(out) as run:
-            run.append(note(f"run {number}"))
+            run.append(ended(number))
             run.script.write_text(f"# {number}")
             assert run.moved == (out.with_name(f"out.{number}") if number else None)
-    assert replay(out) == [note("run 2")]
-    assert replay(tmp_path / "out.1") == [note("run 0")]
+    assert replay(out) == [ended(2)]
+    assert replay(tmp_path / "out.1") == [ended(0)]
     assert (tmp_path / "out.2" / "train.py").read_text() == "# 1"
     with Run.open(tmp_path / "out.1") as old:
         old.append(note("an old run can be resumed"))
@@ -84,14 +98,14 @@ def test_an_old_run_is_moved_aside(tmp_path: Path) -> None:
 
 def test_the_users_own_files_are_never_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Run.create(tmp_path / "out") as run:
-        run.append(note("one"))
+        run.append(ended(1))
     model = tmp_path / "out" / "model.py"
     with pytest.raises(RunError, match=r"model\.py with it"):
         Run.create(tmp_path / "out", stay=[model])
     monkeypatch.chdir(tmp_path / "out")
     with pytest.raises(RunError, match="would move aside"):
         Run.create(".")
-    assert replay(tmp_path / "out") == [note("one")]
+    assert replay(tmp_path / "out") == [ended(1)]
 
 
 def test_a_train_script_that_is_not_ours_is_not_overwritten(tmp_path: Path) -> None:

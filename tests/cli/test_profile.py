@@ -291,10 +291,10 @@ def test_the_script_trains_to_the_loss_of_the_trial(whole: tuple[Path, Ended]) -
     assert last["val_loss"] == pytest.approx(trial.loss, rel=1e-4)
 
 
-def test_a_finished_run_is_kept_when_another_one_starts_there(
+def test_a_dry_run_shows_the_plan_and_touches_nothing(
     whole: tuple[Path, Ended], folder: Path, launch: Launch
 ) -> None:
-    """A dry run: it shows the plan, starts no trial and writes no recommendation."""
+    """It starts no trial, writes no recommendation and leaves an earlier run where it is."""
     old = folder / "run"
     old.mkdir()
     for name in ("events.jsonl", "recommendation.yaml"):
@@ -304,9 +304,9 @@ def test_a_finished_run_is_kept_when_another_one_starts_there(
     plan = json.loads(ended.out)
     assert plan["budget_seconds"] == 90
     assert [stage["name"] for stage in plan["stages"]] == ["screen", "deepen", "confirm"]
-    assert started(folder) == []
-    assert not (old / "recommendation.yaml").exists()
-    assert (folder / "run.1" / "recommendation.yaml").exists()
+    for name in ("events.jsonl", "recommendation.yaml"):
+        assert (old / name).read_bytes() == (whole[0] / "run" / name).read_bytes()
+    assert not (folder / "run.1").exists()
 
 
 # --- a run that is stopped ----------------------------------------------------------------------------------
