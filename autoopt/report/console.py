@@ -170,6 +170,11 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     }
     for reason, names in by_reason(said):
         yield Text(f"{', '.join(names)}: {reason}", style="dim")
+    equal = [r for r in rec.optimizers if r.loss_at_equal_time is not None]
+    if len(equal) > 1:
+        values = ", ".join(f"{name_of(r.optimizer, rec)} {number(r.loss_at_equal_time)}" for r in equal)
+        decides = "which decides" if rec.policy.get("objective") == "loss_at_time" else "equal steps decide"
+        yield Text(f"loss at equal wall-clock (interpolated; {decides}): {values}", style="dim")
     for reason, names in by_reason(rec.cut):
         yield Text(f"not tried: {', '.join(names)} ({reason})", style="dim")
     for note in rec.notes:

@@ -103,6 +103,16 @@ def test_narrow_terminals_show_what_decides() -> None:
     assert "final loss" not in text
 
 
+def test_the_loss_at_equal_wall_clock_is_told_beside_the_one_at_equal_steps() -> None:
+    first, second, *_ = factory.rows()
+    rows = [
+        first.model_copy(update={"loss_at_equal_time": 0.5}),
+        second.model_copy(update={"loss_at_equal_time": 0.4}),
+    ]
+    text = shown(factory.recommendation(optimizers=rows), 120)
+    assert f"equal steps decide): {first.optimizer} 0.5, {second.optimizer} 0.4" in text
+
+
 def test_losses_of_shorter_trials_are_marked() -> None:
     assert "0.2377 at 375" in shown(factory.recommendation(), 80)
 
