@@ -7,13 +7,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from autoopt import __version__
-from autoopt import policy as policies
+from autoopt import __version__, contest
 from autoopt.errors import (
     AutooptError,
     BudgetError,
     NoResult,
-    UsageError,
     WorkerError,
     WorkloadError,
 )
@@ -24,13 +22,9 @@ from autoopt.journal import (
     refuse_changes,
     spent_seconds,
 )
-from autoopt.optim import registry
-from autoopt.optim.spec import OptimSpec
-from autoopt.policy import Policy
 from autoopt.provenance import gather, ledger
 from autoopt.recommend import Evidence, recommend
 from autoopt.records import (
-    BASELINE,
     Event,
     Noted,
     Plan,
@@ -46,16 +40,12 @@ from autoopt.records import (
 from autoopt.run import Run
 from autoopt.session import Clock, Observer, Stop, hopeless, run_trials
 from autoopt.trials.runner import Runner
-from autoopt.tuning import score
-from autoopt.tuning.arm import Arm
-from autoopt.tuning.plan import Costs, describe
-from autoopt.tuning.planner import Limits, Planner
-from autoopt.units import parse_bytes
+from autoopt.tuning.planner import Planner
 
 REPORT_SECONDS = 2.5
 """Kept of the budget for choosing, writing the report and ending the workers."""
-_LAST = ("adamw", "sgd")
-"""Never cut before the others: no comparison is worth much without them."""
+_LATE_START = 0.4
+"""Share of the budget from which on a start-up is worth a word."""
 
 
 def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
@@ -164,78 +154,30 @@ class _Session:
         return recommendation
 
     def _plan(self, begin: float) -> tuple[Planner, Plan]:
-        job, report = self.job, self.report
+        job = self.job
         earlier = next((e.plan for e in self.past if isinstance(e, PlanMade)), None)
         if earlier is not None and earlier.budget_seconds == job.budget:
             begin = earlier.begin_seconds
-        deadline = job.budget - max(REPORT_SECONDS, 0.01 * job.budget)
-        policy, specs, cut = self._candidates()
-        costs = Costs.of(report, self.runner.slots)
-        split = (policy.budget.screen, policy.budget.deepen, policy.budget.confirm)
-        layout, plan = describe(
-            specs,
-            report.settings.steps,
-            costs,
-            max(0.0, deadline - begin),
-            job.budget,
-            split,
-            policy.max_optimizers,
-            cut,
-        )
-        plan = plan.model_copy(update={"begin_seconds": begin})
-        arms = {BASELINE: Arm(BASELINE, {}, {})}
-        for name in layout.optimizers:
-            candidate = policy.candidates[name]
-            arms[name] = Arm(name, candidate.start(specs[name]), candidate.ranges(specs[name]))
-        if earlier is None and begin > 0.4 * job.budget:
+        elif begin > _LATE_START * job.budget:
             self.notes.append(f"start-up took {begin:.0f} s of the budget of {job.budget:.0f} s")
-        done = [e.result for e in self.past if isinstance(e, TrialFinished)]
-        planner = Planner(
-            arms,
-            specs,
-            layout,
-            plan,
-            costs,
-            score.make(report.initial_loss, report.settings.metric, done),
-            total=report.settings.steps,
-            deadline=deadline,
+        self.entry = contest.enter(job.policy, self.report, named=job.optimizers is not None)
+        return contest.prepare(
+            self.entry,
+            self.report,
+            budget=job.budget,
             begin=begin,
+            deadline=job.budget - max(REPORT_SECONDS, 0.01 * job.budget),
+            workers=self.runner.slots,
             seed=job.seed,
-            no_decay=list(policy.no_decay),
-            limits=_limits(policy),
+            done=[e.result for e in self.past if isinstance(e, TrialFinished)],
         )
-        return planner, plan
-
-    def _candidates(self) -> tuple[Policy, dict[str, OptimSpec], dict[str, str]]:
-        """Usable optimizers in the order in which they are kept: the user's own class, AdamW, SGD, the policy's."""
-        policy, report, cut = self.job.policy, self.report, dict[str, str]()
-        own = report.baseline.registry_name
-        if own is not None and own not in policy.candidates and self.job.optimizers is None:
-            policy = policy.model_copy(
-                update={"candidates": {own: policies.Candidate(), **policy.candidates}}
-            )
-        order = [n for n in (own, *_LAST) if n in policy.candidates]
-        order += [n for n in policy.candidates if n not in order]
-        specs = {}
-        for name in dict.fromkeys(n for n in order if n is not None):
-            why = report.unavailable.get(name)
-            if why is not None:
-                cut[name] = why
-            else:
-                specs[name] = registry.get(name)
-        if not specs:
-            raise UsageError(
-                "None of the optimizers can be used: " + "; ".join(f"{n}: {w}" for n, w in cut.items()) + ".",
-                "`autoopt optimizers` lists those that are installed.",
-            )
-        return policy, specs, cut
 
     def _evidence(self, planner: Planner, finished: bool) -> Evidence:
         job = self.job
         return Evidence(
             name=job.out.name,
             report=self.report,
-            policy=job.policy,
+            policy=self.entry.policy,
             specs=planner.specs,
             planner=planner,
             ledger=ledger(self.report, planner.results, self.runner.slots, self.clock(), planner.begin),
@@ -346,16 +288,6 @@ def _fit_memory(job: Job, runner: Runner, report: WorkloadReport) -> list[str]:
 def _stay(target: str) -> list[Path]:
     path = Path(target)
     return [path] if path.suffix == ".py" else []
-
-
-def _limits(policy: Policy) -> Limits:
-    memory, step = policy.limits.memory, policy.limits.step_time
-    relative = float(step[:-1]) if isinstance(step, str) else None
-    return Limits(
-        memory=parse_bytes(memory) if memory is not None else None,
-        step_time=float(step) if step is not None and relative is None else None,
-        step_time_relative=relative,
-    )
 
 
 def _end(events: _Events, clock: Clock, how: str, message: str) -> None:

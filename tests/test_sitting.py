@@ -394,3 +394,11 @@ def test_a_cancelled_trial_runs_again(tmp_path: Path) -> None:
         if (s.optimizer, s.hyper, s.steps) == (flying.optimizer, flying.hyper, flying.steps)
     ]
     assert again
+
+
+def test_a_candidate_of_a_package_that_is_missing_is_cut_not_fatal(tmp_path: Path) -> None:
+    policy = policies.load("balanced").restrict(["adamw"])
+    more = {**policy.candidates, "bitsandbytes:AdamW8bit": policies.Candidate()}
+    found = go(job(tmp_path, policy=policy.model_copy(update={"candidates": more}), optimizers=None))
+    assert isinstance(found, Recommendation)
+    assert "bitsandbytes" in found.cut["bitsandbytes:AdamW8bit"]

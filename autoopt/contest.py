@@ -1,0 +1,130 @@
+"""Who takes part in a run, and the planner that lets them compete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoopt.errors import OptimizerUnavailable, UsageError
+from autoopt.optim import registry
+from autoopt.optim.spec import OptimSpec
+from autoopt.policy import Candidate, Policy
+from autoopt.records import BASELINE, Plan, TrialResult, WorkloadReport
+from autoopt.tuning import score
+from autoopt.tuning.arm import Arm
+from autoopt.tuning.plan import Costs, describe
+from autoopt.tuning.planner import Limits, Planner
+from autoopt.units import parse_bytes
+
+_LAST = ("adamw", "sgd")
+"""Cut last: no comparison is worth much without them."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The optimizers of a run.
+
+    Args:
+        policy: with the user's own class among the candidates.
+        specs: those that can be used here, the ones to keep longest first.
+        cut: optimizer -> why it cannot be used.
+    """
+
+    policy: Policy
+    specs: dict[str, OptimSpec]
+    cut: dict[str, str]
+
+
+def enter(policy: Policy, report: WorkloadReport, *, named: bool) -> Entry:
+    """The usable optimizers: the user's own class, AdamW and SGD first, then in the policy's order.
+
+    Args:
+        named: the user named the optimizers; then none is added.
+
+    Raises:
+        UsageError: none can be used; each with its reason.
+    """
+    own = report.baseline.registry_name
+    if own is not None and own not in policy.candidates and not named:
+        policy = policy.model_copy(update={"candidates": {own: Candidate(), **policy.candidates}})
+    first = [n for n in (own, *_LAST) if n is not None and n in policy.candidates]
+    specs, cut = dict[str, OptimSpec](), dict[str, str]()
+    for name in dict.fromkeys([*first, *policy.candidates]):
+        if name in report.unavailable:
+            cut[name] = report.unavailable[name]
+            continue
+        try:
+            specs[name] = registry.get(name)
+        except OptimizerUnavailable as error:  # of a package that is not installed
+            cut[name] = error.message
+    if not specs:
+        reasons = "; ".join(f"{n}: {why}" for n, why in cut.items())
+        raise UsageError(
+            f"None of the optimizers can be used: {reasons}.",
+            "`autoopt optimizers` lists those that are installed.",
+        )
+    return Entry(policy, specs, cut)
+
+
+def prepare(
+    entry: Entry,
+    report: WorkloadReport,
+    *,
+    budget: float,
+    begin: float,
+    deadline: float,
+    workers: int,
+    seed: int,
+    done: list[TrialResult],
+) -> tuple[Planner, Plan]:
+    """The planner of a run, and the plan to show before anything is spent.
+
+    Args:
+        budget: seconds, start to end.
+        begin: seconds since the start at which trials begin.
+        deadline: seconds since the start at which the last trial must have ended.
+        workers: trials at once.
+        done: trials of earlier sittings; they decide how a metric is compared.
+    """
+    policy, specs, settings = entry.policy, entry.specs, report.settings
+    costs, split = Costs.of(report, workers), policy.budget
+    layout, plan = describe(
+        specs,
+        settings.steps,
+        costs,
+        max(0.0, deadline - begin),
+        budget,
+        (split.screen, split.deepen, split.confirm),
+        policy.max_optimizers,
+        entry.cut,
+    )
+    plan = plan.model_copy(update={"begin_seconds": begin})
+    arms = {BASELINE: Arm(BASELINE, {}, {})}
+    for name in layout.optimizers:
+        candidate = policy.candidates[name]
+        arms[name] = Arm(name, candidate.start(specs[name]), candidate.ranges(specs[name]))
+    planner = Planner(
+        arms,
+        specs,
+        layout,
+        plan,
+        costs,
+        score.make(report.initial_loss, settings.metric, done),
+        total=settings.steps,
+        deadline=deadline,
+        begin=begin,
+        seed=seed,
+        no_decay=list(policy.no_decay),
+        limits=limits(policy),
+    )
+    return planner, plan
+
+
+def limits(policy: Policy) -> Limits:
+    """The policy's limits in bytes and seconds; "2x" is relative to AdamW's step."""
+    memory, step = policy.limits.memory, policy.limits.step_time
+    relative = float(step[:-1]) if isinstance(step, str) else None
+    return Limits(
+        memory=parse_bytes(memory) if memory is not None else None,
+        step_time=float(step) if step is not None and relative is None else None,
+        step_time_relative=relative,
+    )
