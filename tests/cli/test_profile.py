@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -488,3 +489,20 @@ def test_what_fails_in_every_trial_ends_early_with_the_reason(tmp_path: Path, la
     assert "the sixth batch is cursed" in error["message"]
     assert {r.outcome for r in results(tmp_path)} - {Outcome.CANCELLED} == {Outcome.ERROR}
     assert not (tmp_path / "run" / "recommendation.yaml").exists()
+
+
+def test_the_budget_starts_with_the_command_not_with_the_shell_that_became_it(folder: Path) -> None:
+    """`bash -c "a && b"` replaces itself by b, whose process is then as old as a."""
+    words = " ".join(
+        map(shlex.quote, [sys.executable, "-m", "autoopt.cli.main", *profile(folder, "--dry-run", "--json")])
+    )
+    begin = time.time()
+    done = subprocess.run(
+        ["bash", "-c", f"until [ $SECONDS -ge 2 ]; do :; done; exec {words}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    plan = json.loads(done.stdout.splitlines()[-1])
+    assert plan["begin_seconds"] < time.time() - begin - 1.5
