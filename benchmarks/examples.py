@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -22,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +28,9 @@ from autoopt.report import recipe
 from autoopt.trials.pool import Pool
 from autoopt.units import parse_duration
 from benchmarks import adamw
+from benchmarks.results import ROOT, append, heading, machine
 from benchmarks.table import Arm, Line, markdown
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 AUTOOPT = "import sys; from autoopt.cli.main import main; sys.exit(main())"
 """The command `autoopt`, of this checkout and not of whatever is installed."""
 
@@ -47,10 +43,7 @@ def main() -> None:
         for name in names:
             lines.append(measure(name, Path(flags.out or folder) / name, flags))
             print(markdown(lines[-1:]), flush=True)
-    text = _heading(flags) + markdown(lines) + "\n"
-    print(text)
-    with RESULTS.open("a") as file:
-        file.write(text)
+    append(_heading(flags) + markdown(lines) + "\n")
 
 
 def measure(name: str, out: Path, flags: argparse.Namespace) -> Line:
@@ -141,14 +134,9 @@ def _heading(flags: argparse.Namespace) -> str:
     """What was run, on what, and how to read it."""
     told = [*flags.examples, f"--budget {flags.budget}", f"--workers {flags.workers}"]
     told.append(f"--seeds {' '.join(map(str, flags.seeds))}")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
     return (
-        f"\n## Examples, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d %H:%M} UTC, at {commit}\n\n"
-        f"    python -m benchmarks.examples {' '.join(told)}\n\n"
-        f"{flags.workers} trials at once on {os.cpu_count()} cores ({platform.machine()}), Python "
-        f"{platform.python_version()}, torch {version('torch')}. Validation loss after STEPS steps: mean ± "
+        heading("Examples", f"python -m benchmarks.examples {' '.join(told)}")
+        + f"{flags.workers} trials at once on {machine()}. Validation loss after STEPS steps: mean ± "
         "standard deviation over the seeds, which no tuning saw. better / worse: by more than the 95 % interval "
         "of the difference; same: within it. Metrics: autoopt / AdamW at 1e-3 / AdamW tuned.\n\n"
     )
