@@ -80,15 +80,22 @@ class Evidence:
     def noise(self) -> Noise:
         return pooled_noise(list(self.scores.values()), self.paired)
 
-    def used(self, key: Key) -> Mapping[int, float]:
-        """y by seed at the longest length: fresh seeds alone where there are any."""
+    @cached_property
+    def confirmed(self) -> bool:
+        """Whether anything but the user's own was measured on seeds that tuning never saw."""
+        return any(key[0] != BASELINE and self._fresh_scores(key) for key in self.scores)
+
+    def _fresh_scores(self, key: Key) -> Mapping[int, float]:
         first = self.planner.seed + FRESH_SEEDS
-        fresh = {s: y for s, y in self.scores[key].items() if s >= first}
-        return fresh or self.scores[key]
+        return {s: y for s, y in self.scores[key].items() if s >= first}
+
+    def used(self, key: Key) -> Mapping[int, float]:
+        """y by seed at the longest length: fresh seeds alone where there is somebody to compare on them."""
+        return (self._fresh_scores(key) if self.confirmed else {}) or self.scores[key]
 
     def fresh(self, key: Key) -> bool:
-        """Whether a configuration was measured on seeds that tuning never saw."""
-        return any(s >= self.planner.seed + FRESH_SEEDS for s in self.scores[key])
+        """Whether a configuration is compared on seeds that tuning never saw."""
+        return self.confirmed and bool(self._fresh_scores(key))
 
     def diverged(self, key: Key) -> bool:
         """Whether a configuration diverged on any seed of the longest length."""

@@ -264,7 +264,8 @@ class Planner:
 
     def _confirm_seconds(self) -> float:
         """Time to keep for fresh seeds, by what trials really take: whole rounds of the finalists and the user's own."""
-        one = self.pace.seconds("", self.layout.final_steps)
+        leader = next((arm.name for arm in self._kept()), "")
+        one = max(self.pace.seconds(name, self.layout.final_steps) for name in ("", leader))
         workers = self.costs.workers
         rounds = min(MOST_FRESH, max(1, round(self.layout.confirm_seconds * workers / one / ROUND)))
         # Trials come in whole rounds of the workers.
@@ -282,7 +283,11 @@ class Planner:
                 arm = self.arms.get(name)
                 if arm is None:
                     continue
-                if name == BASELINE and fresh and self.race.far_behind(steps):
+                if name == BASELINE and (
+                    (fresh and self.race.far_behind(steps))
+                    # On a seed that the first finalist has no time for, the user's own would meet nobody.
+                    or not self.race.ran(key_of(*finalists[0]), steps, seed)
+                ):
                     continue
                 settings = dict(arm.start) if hyper is None else hyper
                 if not self.race.ran(key_of(name, settings), steps, seed):

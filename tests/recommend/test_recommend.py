@@ -249,3 +249,16 @@ def test_a_loss_at_equal_time_makes_the_slow_one_pay(objective: str, chosen: str
         assert at_time == pytest.approx(0.8, rel=0.02), "a quarter of the steps: what it had at 250"
     else:
         assert at_time == pytest.approx(0.4, rel=0.02)
+
+
+def test_a_fresh_seed_of_the_users_own_alone_decides_nothing() -> None:
+    """Time ran out before the leader's fresh seed: it is compared with the user's own on the seed of the tuning."""
+    machine = Machine(RIVALS, seconds=100.0)
+    planner = machine.planner()
+    tell(planner, BASELINE, 0.5)
+    tell(planner, "muon", 0.2)
+    tell(planner, BASELINE, 0.45, seed=FRESH_SEEDS)
+    found = recommend(evidence(machine, planner))
+    assert found.recommendation.optimizer == "muon"
+    assert found.against_yours.yours == pytest.approx(0.5, rel=1e-6)
+    assert "measured on the seed it was tuned on" in found.confidence.reasons

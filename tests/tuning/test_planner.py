@@ -167,3 +167,14 @@ def test_a_limit_of_the_policy_drops_what_exceeds_it() -> None:
 def test_without_a_budget_nothing_is_asked() -> None:
     planner = Machine(SURFACES, seconds=0.5, step_seconds=1.0).planner()
     assert planner.ask(0.0) is None
+
+
+def test_the_users_own_gets_no_fresh_seed_that_the_leader_does_not_get() -> None:
+    for seconds in (20.0, 40.0, 60.0, 80.0, 100.0):
+        machine = Machine(SURFACES, seconds=seconds)
+        machine.run()
+        fresh = {r.spec.seed: set[str]() for r in machine.log if r.spec.stage == "confirm"}
+        for r in machine.log:
+            if r.spec.stage == "confirm":
+                fresh[r.spec.seed].add(r.spec.optimizer)
+        assert {BASELINE} not in fresh.values()
