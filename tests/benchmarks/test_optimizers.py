@@ -22,7 +22,12 @@ def line(ours: list[float], limit: float | None = 2.0) -> Line:
 
 
 def test_one_disturbed_repetition_moves_no_ratio() -> None:
-    assert ratio([3.0, 3.0, 90.0], [2.0, 40.0, 2.0]) == 1.5
+    assert ratio([3.0, 3.0, 90.0], [2.0, 2.0, 2.0]) == 1.5
+    assert ratio([3.0, 3.0, 3.0], [2.0, 40.0, 2.0]) == 1.5
+
+
+def test_a_slow_round_cancels_in_the_ratio() -> None:
+    assert ratio([3.0, 30.0, 60.0], [2.0, 20.0, 40.0]) == 1.5
 
 
 def test_the_spread_is_of_the_rounds_ratios_so_drift_of_both_cancels() -> None:
