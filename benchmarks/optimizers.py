@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
 
+from autoopt.optim._curvature import Method
 from autoopt.optim.adahessian import AdaHessian
 from autoopt.optim.adan import Adan
 from autoopt.optim.sgd_sai import SGDSaI
@@ -122,15 +122,13 @@ def trainers() -> Contenders:
 
         return step
 
-    def second_order(hessian: str, update_each: int) -> Callable[[], object]:
+    def second_order(hessian: Method, update_each: int) -> Callable[[], object]:
         model = deepcopy(net)
         make = partial(AdaHessian, model.parameters(), lr=0.01, update_each=update_each, module=model)
-        exact = hessian == "double_backward"
-        optimizer = make(hessian="double_backward") if exact else make(hessian="finite_difference")
+        optimizer = make(hessian=hessian)
 
-        def loss() -> Tensor:
-            value: Tensor = example.loss(model, batch)
-            return value  # without backward: the optimizer takes the gradients
+        def loss() -> object:
+            return example.loss(model, batch)  # without backward: the optimizer takes the gradients
 
         return partial(optimizer.step, loss)
 
