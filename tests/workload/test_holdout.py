@@ -37,10 +37,11 @@ def _values(loader) -> list[int]:
     ],
 )
 def test_samples_are_either_trained_on_or_held_out(loader, population):
+    torch.manual_seed(0)  # with drop_last an epoch leaves some out: which ones is chance
     train, validation = hold_out(loader)
     held = _values(validation)
     assert len(held) == round(0.1 * len(population))
-    trained = set(_values(train)) | set(_values(train)) | set(_values(train)) | set(_values(train))
+    trained = set().union(*(_values(train) for _ in range(12)))
     assert trained | set(held) == set(population)
     assert not trained & set(held)
     assert _values(hold_out(loader)[1]) == held  # the same ones each time
