@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from autoopt.job import Job
     from autoopt.records import Plan, Recommendation
 
-INTERRUPTED = 130
 _BEGAN = time.time()
 """When the budget starts. Not the process's own start: a shell that runs this as its last command gives it its own."""
 
@@ -50,6 +49,7 @@ def profile(
     quiet: bool = typer.Option(False, "--quiet", help="No progress; the result only."),
 ) -> int:
     """Choose and tune the optimizer for a model, inside a time budget."""
+    from autoopt.cli.main import INTERRUPTED
     from autoopt.job import default_out, make_job
     from autoopt.records import Recommendation
     from autoopt.report import console

@@ -141,12 +141,6 @@ class Planner:
                 return self._spec(stage, name, hyper, steps, seed)
         return None
 
-    @property
-    def stage(self) -> str:
-        """The stage of the youngest trial."""
-        trials = [t for arm in self.arms.values() for t in arm.tried.values()]
-        return max(trials, key=lambda t: t.id).stage if trials else "screen"
-
     def standing(self) -> tuple[list[str], dict[str, str]]:
         """Optimizers still in the race, best first, and why the others are not."""
         kept = [arm.name for arm in self._kept()]

@@ -38,8 +38,3 @@ def shift(value: float, by: float, span: Range) -> float:
     inside = min(max(value, span.low), span.high)
     moved = from_coordinate(min(max(to_coordinate(inside, span.scale) + by, low), high), span.scale)
     return min(max(float(f"{moved:.6g}"), span.low), span.high)
-
-
-def decades(a: float, b: float) -> float:
-    """Distance from a to b in decades: log10(b / a)."""
-    return math.log10(b / a)
