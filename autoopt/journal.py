@@ -17,11 +17,8 @@ from autoopt.errors import RunError
 from autoopt.files import plain
 from autoopt.records import (
     Event,
-    Outcome,
     RunResumed,
     RunStarted,
-    TrialFinished,
-    TrialResult,
     WorkloadLoaded,
     WorkloadReport,
 )
@@ -96,12 +93,6 @@ def spent_seconds(events: Iterable[Event]) -> float:
         # A clock that was set back must not give time back.
         last = max(last, event.at)
     return spent if begin is None else spent + (last - begin)
-
-
-def finished_trials(events: Iterable[Event]) -> dict[int, TrialResult]:
-    """Results by trial id, in the order they came. A cancelled trial is not finished: it runs again."""
-    results = [event.result for event in events if isinstance(event, TrialFinished)]
-    return {result.spec.id: result for result in results if result.outcome is not Outcome.CANCELLED}
 
 
 def changed_settings(events: Sequence[Event], started: RunStarted) -> list[str]:

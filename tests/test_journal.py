@@ -142,16 +142,6 @@ def test_spent_seconds_is_never_negative_and_never_shrinks(steps: list[tuple[boo
         assert journal.spent_seconds(events) >= max(0.0, before)
 
 
-def test_finished_trials_are_all_but_the_cancelled_ones() -> None:
-    events = [
-        finished(0),
-        finished(1, Outcome.CANCELLED),
-        finished(2, Outcome.DIVERGED),
-        finished(3, Outcome.HUNG),
-    ]
-    assert list(journal.finished_trials(events)) == [0, 2, 3]
-
-
 def test_settings_that_changed_are_listed() -> None:
     now = started(
         flags=Flags(steps=200), seed=1, optimizers=None, policy={"name": "balanced", "limits": {"memory": 8}}
