@@ -10,16 +10,50 @@ from torch import Tensor
 
 from autoopt.optim._base import host
 from autoopt.optim._blocks import Row, compute_dtype
+from autoopt.optim.compiled import library
 
 # Below float32's rounding (6e-8), and large enough that 1 - (1 - _TINY)^t has 7 digits in double.
 _TINY = 2.0**-30
 
 
-def can_be_fast(tensors: tuple[Tensor, ...]) -> bool:
-    """Whether torch's fused kernel takes these: float32 arithmetic on a CPU, one memory order."""
+# Below this beta the second moment's d, taken back from b2 d, would lose digits.
+_FAST_BETA = 0.5
+
+
+def can_be_fast(tensors: tuple[Tensor, ...], group: dict[str, Any]) -> bool:
+    """Whether torch's fused kernels take these: float32 arithmetic on a CPU, one memory order."""
     first = tensors[0]
     single = first.device.type == "cpu" and compute_dtype(first.dtype) == torch.float32
-    return single and all(t.is_contiguous() for t in tensors)
+    return single and host(group["betas"][1]) >= _FAST_BETA and all(t.is_contiguous() for t in tensors)
+
+
+def run_compiled(
+    rows: list[Row], group: dict[str, Any], t: float, first: bool, clip: float | Tensor | None
+) -> None:
+    """Adan on rows of (p, g, m, v, n, previous g) by the compiled kernel.
+
+    Raises:
+        RuntimeError: rows that it does not take; no compiler.
+    """
+    for row in rows:
+        library.require(row.tensors)
+    b1, b2, b3 = (host(b) for b in group["betas"])
+    lr = host(group["lr"])
+    decay = lr * group["weight_decay"]
+    arguments = library.AdanArguments(
+        b1=b1,
+        b2=b2,
+        b3=b3,
+        eps=group["eps"],
+        factor=(1.0 if clip is None else host(clip)) * (-1.0 if group["maximize"] else 1.0),
+        rate_m=lr / (1.0 - b1**t),
+        rate_v=lr * b2 / (1.0 - b2**t),
+        inverse_root=1.0 / math.sqrt(1.0 - b3**t),
+        before=1.0 - decay if group["no_prox"] else 1.0,
+        after=1.0 if group["no_prox"] else 1.0 / (1.0 + decay),
+        first=first,
+    )
+    library.run("adan", rows, arguments)
 
 
 class AdanKernel:
@@ -113,7 +147,7 @@ class AdanKernel:
         torch._foreach_copy_(prev, g)
 
     def _scratch(self, like: Tensor) -> Tensor:
-        """A buffer of a shape, kept from block to block."""
+        """A buffer of a shape, kept from block to block: fresh memory is mapped anew, page by page."""
         if self._buffer is None or self._buffer.numel() < like.numel():
             self._buffer = torch.empty(like.numel(), dtype=like.dtype)
         return self._buffer[: like.numel()].view(like.shape)
@@ -127,10 +161,15 @@ class AdanKernel:
         n: list[Tensor],
         prev: list[Tensor],
     ) -> None:
-        """The same with n and p done by torch's fused AdamW, which is given (g + b2 d) as the gradient.
+        """The same in six calls: each of torch's fused kernels does what two or three operations would.
 
-        Its first moment w is made to be the whole numerator: with a beta of 1 - _TINY it moves by less than
-        float32's rounding, and the bias correction that this beta brings is cancelled by the rate.
+        * u = g + b2 d is an extrapolation from the previous gradient through g.
+        * SGD with weight decay -1 on "parameters" u sees the gradient g - u = -b2 d. Its momentum is v, where
+          the dampening undoes -b2; its rate 0 leaves u alone.
+        * SGD without decay makes m of g, and adds it to w, which holds v's part of the step.
+        * AdamW has u as gradient, so n is its second moment. Its first moment w is made to be the whole
+          numerator: with a beta of 1 - _TINY it moves by less than float32's rounding, and the bias
+          correction that this beta brings is cancelled by the rate. Its decay is either form of ours.
         """
         if self.maximize:
             g = list(torch._foreach_neg(g))
@@ -139,41 +178,55 @@ class AdanKernel:
         if self.first:
             torch._foreach_copy_(prev, g)
         t = self.t.item()
-        u: list[Tensor]
-        w: list[Tensor]
-        if len(p) == 1:
-            # One block of a large tensor: the previous gradient and one kept buffer serve as scratch, because
-            # fresh memory of this size would be mapped anew, page by page, at every operation.
-            d = torch.sub(g[0], prev[0], out=prev[0])
-            m[0].lerp_(g[0], 1 - self.b1)
-            v[0].lerp_(d, 1 - self.b2)
-            u = [torch.add(g[0], d, alpha=self.b2, out=prev[0])]
-            w = [torch.div(m[0], 1 - self.b1**t, out=self._scratch(m[0]))]
-        else:
-            ds = torch._foreach_sub(g, prev)
-            torch._foreach_lerp_(m, g, 1 - self.b1)
-            torch._foreach_lerp_(v, ds, 1 - self.b2)
-            u = list(torch._foreach_add(g, ds, alpha=self.b2))
-            w = list(torch._foreach_div(m, 1 - self.b1**t))
-        torch._foreach_add_(w, v, alpha=self.b2 / (1 - self.b2**t))
-        if self.no_prox and self.decay:
-            torch._foreach_mul_(p, 1 - self.decay)
+        torch._foreach_lerp_(prev, g, 1 + self.b2)
+        _sgd(prev, g, v, decay=-1.0, momentum=self.b2, dampening=1 + (1 - self.b2) / self.b2, lr=0.0)
+        rate = self.b2 / (1 - self.b2**t)
+        w = (
+            [torch.mul(v[0], rate, out=self._scratch(v[0]))]
+            if len(v) == 1
+            else list(torch._foreach_mul(v, rate))
+        )
+        _sgd(w, g, m, decay=0.0, momentum=self.b1, dampening=self.b1, lr=-1 / (1 - self.b1**t))
+        keep = 1 - self.decay if self.no_prox else 1 / (1 + self.decay)
         beta = 1 - _TINY
+        lr = self.lr * (1 - beta**t) * (1.0 if self.no_prox else keep)
         torch._fused_adamw_(
             p,
-            u,
+            prev,
             w,
             n,
             [],
             [self.t] * len(p),
-            lr=self.lr * (1 - beta**t),
+            lr=lr,
             beta1=beta,
             beta2=self.b3,
-            weight_decay=0.0,
+            weight_decay=(1 - keep) / lr if self.decay else 0.0,
             eps=self.eps,
             amsgrad=False,
             maximize=False,
         )
-        if self.decay and not self.no_prox:
-            torch._foreach_div_(p, 1 + self.decay)
         torch._foreach_copy_(prev, g)
+
+
+def _sgd(
+    p: list[Tensor],
+    g: list[Tensor],
+    momenta: list[Tensor],
+    *,
+    decay: float,
+    momentum: float,
+    dampening: float,
+    lr: float,
+) -> None:
+    torch._fused_sgd_(
+        p,
+        g,
+        momenta,
+        weight_decay=decay,
+        momentum=momentum,
+        lr=lr,
+        dampening=dampening,
+        nesterov=False,
+        maximize=False,
+        is_first_step=False,
+    )

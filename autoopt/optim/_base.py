@@ -34,6 +34,13 @@ def check_betas(betas: tuple[Any, ...], count: int) -> None:
         check(f"betas[{i}]", beta, 0.0, 1.0)
 
 
+def check_fused(fused: bool | None, **others: bool | None) -> None:
+    """Raises ValueError where `fused` meets an option that asks for another way."""
+    for name, value in others.items():
+        if fused and value:
+            raise ValueError(f"fused=True and {name}=True exclude each other")
+
+
 class BaseOptimizer(Optimizer):
     """torch.optim.Optimizer whose checkpoints keep each state tensor's own dtype."""
 
@@ -58,6 +65,9 @@ class BaseOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        for group in self.param_groups:
+            for key, value in self.defaults.items():
+                group.setdefault(key, value)  # saved before there was this option
         loading: dict[str, Any] | None = self.__dict__.get("_loading")
         if loading is None:
             return

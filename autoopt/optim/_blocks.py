@@ -50,7 +50,8 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALVES else dtype.to_real()
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the elements lie in memory without gaps or overlaps, in whatever order."""
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size == 1:
@@ -61,14 +62,19 @@ def _is_dense(tensor: Tensor) -> bool:
     return True
 
 
+def same_order(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape lie in memory in the same order."""
+    # The stride of a dimension of size 1 has no meaning.
+    return all(size == 1 or x == y for size, x, y in zip(a.shape, a.stride(), b.stride(), strict=True))
+
+
 def _cut(row: Row, block: int) -> Iterator[Row]:
     first = row.tensors[0]
     size = first.numel()
     if size <= block:
         yield row
         return
-    strides = first.stride()
-    if _is_dense(first) and all(t.stride() == strides for t in row.tensors):
+    if is_dense(first) and all(same_order(first, t) for t in row.tensors):
         # One physical order for all: cut along memory, whatever the layout (channels last included).
         tensors, dim, length = [t.as_strided((size,), (1,)) for t in row.tensors], 0, block
     else:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from autoopt.optim._adan_kernel import AdanKernel, can_be_fast
+from autoopt.optim._adan_kernel import AdanKernel, can_be_fast, run_compiled
 from autoopt.optim._base import (
     BaseOptimizer,
     Closure,
     check,
     check_betas,
+    check_fused,
     clip_factor,
     needs_tensors,
     readable,
@@ -69,7 +70,7 @@ class Adan(BaseOptimizer):
 
     Raises:
         ValueError: a hyperparameter outside its range.
-        RuntimeError: a sparse gradient.
+        RuntimeError: a sparse gradient; no compiler for `fused`, or parameters that it does not take.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -89,6 +90,7 @@ class Adan(BaseOptimizer):
         no_prox: bool = False,
         *,
         foreach: bool | None = None,
+        fused: bool | None = None,
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
@@ -99,6 +101,7 @@ class Adan(BaseOptimizer):
         check_betas(betas, 3)
         check("weight_decay", weight_decay, 0.0)
         check("max_grad_norm", max_grad_norm, 0.0)
+        check_fused(fused, foreach=foreach, differentiable=differentiable, capturable=capturable)
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -107,6 +110,7 @@ class Adan(BaseOptimizer):
             "max_grad_norm": max_grad_norm,
             "no_prox": no_prox,
             "foreach": foreach,
+            "fused": fused,
             "maximize": maximize,
             "capturable": capturable,
             "differentiable": differentiable,
@@ -167,10 +171,13 @@ class Adan(BaseOptimizer):
             state, first = self._state_of(p, group)
             state["step"] += 1
             tensors = tuple(real(t) for t in (p, g, *(state[k] for k in _MOMENTS), state["prev_grad"]))
-            fast = group["foreach"] is None and can_be_fast(tensors)
+            fast = group["foreach"] is None and can_be_fast(tensors, group)
             key = (state["step"].item(), first, fast, p.device, *(t.dtype for t in tensors))
             alike.setdefault(key, []).append(Row(tensors))
         for (t, first, fast, device, *_), rows in alike.items():
+            if group["fused"]:
+                run_compiled(rows, group, t, first, readable(clip, device))
+                continue
             kernel = AdanKernel(group, t, first, readable(clip, device), fast)
             update(rows, kernel, written=(0, 2, 3, 4, 5), together=group["foreach"] is not False)
 

@@ -11,8 +11,17 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.optim.optimizer import ParamsT
 
-from autoopt.optim._base import BaseOptimizer, Closure, check, host, needs_tensors, run_closure
+from autoopt.optim._base import (
+    BaseOptimizer,
+    Closure,
+    check,
+    check_fused,
+    host,
+    needs_tensors,
+    run_closure,
+)
 from autoopt.optim._blocks import Row, compute_dtype, real, update
+from autoopt.optim.compiled import library
 
 
 class SGDSaI(BaseOptimizer):
@@ -55,13 +64,16 @@ class SGDSaI(BaseOptimizer):
         max_ratio: bound of r / sqrt(n); None does not bound.
         foreach: None takes the fastest way, which equals the others to rounding; True batches small tensors,
             False goes one by one, with the same bits.
+        fused: True takes one pass over memory, compiled at the first use on a machine (a second, with the C
+            compiler that is found; kept on disk), for parameters on the CPU; equal to the others to rounding.
+            None and False never compile.
         maximize: ascend instead of descend.
         differentiable: let autograd run through the step, r excepted (parameters must not be leaves).
         state_dtype: dtype of m; None is the parameter's, float32 for half precision parameters.
 
     Raises:
         ValueError: a hyperparameter outside its range.
-        RuntimeError: a sparse gradient.
+        RuntimeError: a sparse gradient; no compiler for `fused`, or parameters that it does not take.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -81,6 +93,7 @@ class SGDSaI(BaseOptimizer):
         normalize: bool = False,
         max_ratio: float | None = 10.0,
         foreach: bool | None = None,
+        fused: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
         state_dtype: torch.dtype | None = None,
@@ -89,6 +102,7 @@ class SGDSaI(BaseOptimizer):
         check("momentum", momentum, 0.0, 1.0)
         check("eps", eps, 0.0)
         check("weight_decay", weight_decay, 0.0)
+        check_fused(fused, foreach=foreach, differentiable=differentiable)
         if max_ratio is not None and max_ratio < 1:
             raise ValueError(f"max_ratio must be at least 1 (r is about sqrt(n)) or None, not {max_ratio}")
         defaults = {
@@ -99,6 +113,7 @@ class SGDSaI(BaseOptimizer):
             "normalize": normalize,
             "max_ratio": max_ratio,
             "foreach": foreach,
+            "fused": fused,
             "maximize": maximize,
             "differentiable": differentiable,
             "state_dtype": state_dtype,
@@ -220,11 +235,15 @@ class SGDSaI(BaseOptimizer):
                 tensors = (*tensors, real(buffer))
             # torch's fused kernel goes through memory as it lies, whatever the strides.
             plain = p.device.type == "cpu" and all(t.is_contiguous() for t in tensors)
-            fast = group["foreach"] is None and plain and group["momentum"] > 0
+            fast = group["foreach"] is None and plain
             key = (new, fast, p.device, *(t.dtype for t in tensors))
             alike.setdefault(key, []).append(Row(tensors, -lr * ratio))
         for (new, fast, *_), rows in alike.items():
-            update(rows, _Kernel(group, new, fast), written=(0, 2), together=group["foreach"] is not False)
+            if group["fused"]:
+                _run_compiled(rows, group, new)
+                continue
+            written = (0, 2) if group["momentum"] else (0,)
+            update(rows, _Kernel(group, new, fast), written=written, together=group["foreach"] is not False)
 
     def _step_with_tensors(
         self, p: Tensor, g: Tensor, group: dict[str, Any], largest: Tensor | None, started: Tensor | None
@@ -294,42 +313,64 @@ class _Arrival:
         return bool(self._done.query())
 
 
+def _run_compiled(rows: list[Row], group: dict[str, Any], new: bool) -> None:
+    """One update of rows (p, g[, m]) by the compiled kernel; a row's scale is -lr * r."""
+    for row in rows:
+        library.require(row.tensors)
+    arguments = library.SaiArguments(
+        momentum=host(group["momentum"]),
+        keep=1 - host(group["lr"]) * group["weight_decay"],
+        sign=-1.0 if group["maximize"] else 1.0,
+        first=new,
+    )
+    library.run("sai", rows, arguments)
+
+
 class _Kernel:
     """One update of a batch of (p, g[, m]); a row's scale is -lr * r."""
 
     def __init__(self, group: dict[str, Any], new: bool, fast: bool) -> None:
         self.mu = host(group["momentum"])
-        self.keep = 1 - host(group["lr"]) * group["weight_decay"]
+        self.decay = host(group["lr"]) * group["weight_decay"]
         self.sign = -1.0 if group["maximize"] else 1.0
         self.new = new
         self.fast = fast
 
     def __call__(self, batch: list[Row]) -> None:
         p, g, *rest = (list(column) for column in zip(*(row.tensors for row in batch), strict=True))
-        m = rest[0] if rest else g
-        sign = 1.0 if rest else self.sign
-        if self.keep != 1:
-            torch._foreach_mul_(p, self.keep)
-        if rest and self.new:
+        if rest:
+            self._move(rest[0], g)
+        moves, sign = (rest[0], 1.0) if rest else (g, self.sign)
+        if not self.fast and self.decay:
+            torch._foreach_mul_(p, 1 - self.decay)
+        for row, target, move in zip(batch, p, moves, strict=True):
+            if self.fast:
+                self._decay_and_add(target, move, sign * row.scale)
+            else:
+                target.add_(move, alpha=sign * row.scale)
+
+    def _move(self, m: list[Tensor], g: list[Tensor]) -> None:
+        if self.new:
             torch._foreach_copy_(m, g)
             torch._foreach_mul_(m, self.sign)
-        if self.fast:
-            for row, target, gradient, momentum in zip(batch, p, g, m, strict=True):
-                torch._fused_sgd_(
-                    [target],
-                    [gradient],
-                    [momentum],
-                    weight_decay=0.0,
-                    momentum=self.mu,
-                    lr=-row.scale,
-                    dampening=self.mu,
-                    nesterov=False,
-                    maximize=self.sign < 0,
-                    is_first_step=False,
-                )
-            return
-        if rest:
+        elif self.fast and self.sign > 0:
+            torch._foreach_lerp_(m, g, 1 - self.mu)
+        else:
             torch._foreach_mul_(m, self.mu)
             torch._foreach_add_(m, g, alpha=self.sign * (1 - self.mu))
-        for row, target, move in zip(batch, p, m, strict=True):
-            target.add_(move, alpha=sign * row.scale)
+
+    def _decay_and_add(self, p: Tensor, move: Tensor, scale: float) -> None:
+        # torch's fused SGD without momentum is p - lr (move + decay p): both in one pass. Its momentum would
+        # take the decay in.
+        torch._fused_sgd_(
+            [p],
+            [move],
+            [],
+            weight_decay=-self.decay / scale,
+            momentum=0.0,
+            lr=-scale,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
