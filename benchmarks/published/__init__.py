@@ -1,0 +1,1 @@
+"""Does what the papers report hold in small? A file a claim."""
