@@ -3,6 +3,7 @@ large learning rates (figure 2 there). On examples/char_gpt, its model and its t
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,8 +81,31 @@ def _verdict(results: dict[Contender, list[TrialResult]]) -> str:
         f"Half the steps for Adam's loss: {'holds' if holds else 'does not hold'} here "
         f"(Adan after {STEPS // 2} steps against Adam after {STEPS}: {gap(HALF_ADAN, ADAM)}). "
         f"At equal steps Adan's loss is: at {STEPS} {gap(ADAN, ADAM)}; "
-        f"at {STEPS // 2} {gap(HALF_ADAN, HALF_ADAM)}."
+        f"at {STEPS // 2} {gap(HALF_ADAN, HALF_ADAM)}. {_equal(results)}"
     )
+
+
+def _equal(results: dict[Contender, list[TrialResult]]) -> str:
+    short, long, target = (arm(results[c]).loss for c in (HALF_ADAN, ADAN, ADAM))
+    steps = steps_for(target, short, long, STEPS)
+    if steps is None:
+        return "Adam's loss does not lie between Adan's two."
+    return (
+        f"Interpolated between Adan's two losses, it takes {steps:.0f} steps ({steps / STEPS:.0%}) to Adam's."
+    )
+
+
+def steps_for(target: float, short: float, long: float, steps: int) -> float | None:
+    """Steps to `target` when half of `steps` reach `short` and all `long`, linear in their logarithm.
+
+    None where `target` is not between the two: nothing is extrapolated.
+
+    >>> steps_for(2.0, 2.5, 1.5, 400)
+    282.842712474619
+    """
+    if not long <= target <= short or long == short or math.isinf(short):
+        return None
+    return float(steps / 2 * 2 ** ((short - target) / (short - long)))
 
 
 def tenths(results: Sequence[TrialResult], width: int) -> dict[int, float]:

@@ -89,6 +89,15 @@ def test_curves_are_means_over_seeds_and_steps() -> None:
     assert gpt.tenths([low, high], 2) == {2: 2.0, 4: 4.0}
 
 
+def test_the_steps_to_a_loss_are_interpolated_and_never_extrapolated() -> None:
+    assert gpt.steps_for(2.5, 2.5, 1.5, 400) == 200
+    assert gpt.steps_for(1.5, 2.5, 1.5, 400) == 400
+    assert gpt.steps_for(2.0, 2.5, 1.5, 400) == pytest.approx(200 * 2**0.5)
+    assert gpt.steps_for(2.6, 2.5, 1.5, 400) is None
+    assert gpt.steps_for(1.4, 2.5, 1.5, 400) is None
+    assert gpt.steps_for(2.0, math.inf, 1.5, 400) is None
+
+
 def test_the_problems_have_the_same_eigenvalues_and_differ_in_their_diagonals() -> None:
     diagonal, blocks, rotated = quadratic.matrices().values()
     expected = torch.diag(diagonal)
