@@ -20,11 +20,16 @@ _TINY = 2.0**-30
 _FAST_BETA = 0.5
 
 
-def can_be_fast(tensors: tuple[Tensor, ...], group: dict[str, Any]) -> bool:
-    """Whether torch's fused kernels take these: float32 arithmetic on a CPU, one memory order."""
-    first = tensors[0]
+def split(rows: list[Row], group: dict[str, Any]) -> tuple[list[Row], list[Row]]:
+    """Rows of one kind that torch's fused kernels take (float32 arithmetic on a CPU, contiguous), and the rest."""
+    first = rows[0].tensors[0]
     single = first.device.type == "cpu" and compute_dtype(first.dtype) == torch.float32
-    return single and host(group["betas"][1]) >= _FAST_BETA and all(t.is_contiguous() for t in tensors)
+    if not single or group["foreach"] is not None or host(group["betas"][1]) < _FAST_BETA:
+        return [], rows
+    fast, rest = [], []
+    for row in rows:
+        (fast if all(t.is_contiguous() for t in row.tensors) else rest).append(row)
+    return fast, rest
 
 
 def run_compiled(
@@ -35,8 +40,7 @@ def run_compiled(
     Raises:
         RuntimeError: rows that it does not take; no compiler.
     """
-    for row in rows:
-        library.require(row.tensors)
+    library.require(rows)
     b1, b2, b3 = (host(b) for b in group["betas"])
     lr = host(group["lr"])
     decay = lr * group["weight_decay"]
@@ -51,7 +55,7 @@ def run_compiled(
         inverse_root=1.0 / math.sqrt(1.0 - b3**t),
         before=1.0 - decay if group["no_prox"] else 1.0,
         after=1.0 if group["no_prox"] else 1.0 / (1.0 + decay),
-        first=first,
+        seen=0.0 if first else 1.0,
     )
     library.run("adan", rows, arguments)
 

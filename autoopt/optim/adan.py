@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from autoopt.optim._adan_kernel import AdanKernel, can_be_fast, run_compiled
+from autoopt.optim._adan_kernel import AdanKernel, run_compiled, split
 from autoopt.optim._base import (
     BaseOptimizer,
     Closure,
@@ -21,7 +22,7 @@ from autoopt.optim._base import (
     readable,
     run_closure,
 )
-from autoopt.optim._blocks import Row, compute_dtype, real, update
+from autoopt.optim._blocks import Row, compute_dtype, real, reals, update
 
 _MOMENTS = ("exp_avg", "exp_avg_diff", "exp_avg_sq")
 
@@ -167,19 +168,25 @@ class Adan(BaseOptimizer):
     def _step_with_floats(self, group: dict[str, Any], clip: Tensor | None) -> None:
         # Parameters that share a step count, a device and dtypes share their scalars and their batches.
         alike: dict[tuple[Any, ...], list[Row]] = {}
+        steps: list[Tensor] = []
         for p, g in self._with_gradient(group):
             state, first = self._state_of(p, group)
-            state["step"] += 1
-            tensors = tuple(real(t) for t in (p, g, *(state[k] for k in _MOMENTS), state["prev_grad"]))
-            fast = group["foreach"] is None and can_be_fast(tensors, group)
-            key = (state["step"].item(), first, fast, p.device, *(t.dtype for t in tensors))
+            steps.append(state["step"])
+            m, prev = state["exp_avg"], state["prev_grad"]
+            tensors = reals((p, g, m, state["exp_avg_diff"], state["exp_avg_sq"], prev))
+            key = (steps[-1].item() + 1, first, p.device, p.dtype, m.dtype, prev.dtype)
             alike.setdefault(key, []).append(Row(tensors))
-        for (t, first, fast, device, *_), rows in alike.items():
+        if steps:
+            torch._foreach_add_(steps, 1)
+        for (t, first, device, *_), rows in alike.items():
+            factor = readable(clip, device)
             if group["fused"]:
-                run_compiled(rows, group, t, first, readable(clip, device))
+                run_compiled(rows, group, t, first, factor)
                 continue
-            kernel = AdanKernel(group, t, first, readable(clip, device), fast)
-            update(rows, kernel, written=(0, 2, 3, 4, 5), together=group["foreach"] is not False)
+            fast, rest = split(rows, group)
+            for part, quick in ((fast, True), (rest, False)):
+                kernel = AdanKernel(group, t, first, factor, quick)
+                update(part, kernel, written=(0, 2, 3, 4, 5), together=group["foreach"] is not False)
 
     def _step_with_tensors(self, p: Tensor, g: Tensor, group: dict[str, Any], clip: Tensor | None) -> None:
         """The same with tensor scalars and no in-place arithmetic, for autograd, capture and compilers."""
@@ -194,12 +201,14 @@ class Adan(BaseOptimizer):
         g = -g if group["maximize"] else g
         g = g if clip is None else g * clip.to(g.device, dtype)
         step = state["step"] + 1
+        # The count is float32: powers of it in the parameter's precision.
+        rest_m, rest_v, rest_n = (_rest(b, step.to(dtype)) for b in (b1, b2, b3))
         d = torch.zeros_like(g) if first else g - prev.to(dtype)
         new_m = m.to(dtype) * b1 + g * (1 - b1)
         new_v = v.to(dtype) * b2 + d * (1 - b2)
         new_n = n.to(dtype) * b3 + (g + b2 * d).square() * (1 - b3)
-        denominator = new_n.sqrt() / (1 - b3**step).sqrt() + group["eps"]
-        move = (new_m * (lr / (1 - b1**step)) + new_v * (lr * b2 / (1 - b2**step))) / denominator
+        denominator = new_n.sqrt() / rest_n.sqrt() + group["eps"]
+        move = (new_m * (lr / rest_m) + new_v * (lr * b2 / rest_v)) / denominator
         x = x * (1 - lr * decay) - move if group["no_prox"] else (x - move) / (1 + lr * decay)
         if group["differentiable"]:
             # New tensors, so that what autograd has kept of the last step stays as it was.
@@ -213,3 +222,10 @@ class Adan(BaseOptimizer):
                 old.copy_(value)
             state["step"].copy_(step)
         target.copy_(x)
+
+
+def _rest(beta: Any, step: Tensor) -> Tensor:
+    """1 - beta^step, to the last digits also where beta is close to 1."""
+    if isinstance(beta, Tensor):
+        return 1 - beta**step
+    return -torch.expm1(step * math.log(beta)) if beta > 0 else torch.ones_like(step)

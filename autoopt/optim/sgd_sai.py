@@ -20,7 +20,7 @@ from autoopt.optim._base import (
     needs_tensors,
     run_closure,
 )
-from autoopt.optim._blocks import Row, compute_dtype, real, update
+from autoopt.optim._blocks import Row, compute_dtype, real, reals, update
 from autoopt.optim.compiled import library
 
 
@@ -221,22 +221,25 @@ class SGDSaI(BaseOptimizer):
     ) -> None:
         lr = host(group["lr"])
         over = host(largest) if largest is not None and group["normalize"] else 1.0
+        # torch's fused kernel goes through memory as it lies, whatever the strides.
+        quick = (
+            group["foreach"] is None and not group["fused"] and all(p.device.type == "cpu" for p, _ in pairs)
+        )
         alike: dict[tuple[Any, ...], list[Row]] = {}
         for p, g in pairs:
             ratio = self.state[p]["ratio"].item() / (over or 1.0)
             if ratio == 0:  # no signal yet: a gradient without a scale must not enter, it may even be NaN
                 real(p).mul_(1 - lr * group["weight_decay"])
                 continue
-            tensors: tuple[Tensor, ...] = (real(p), real(g))
+            tensors: tuple[Tensor, ...] = (p, g)
             new = False
             if group["momentum"]:
                 buffer, new = self._buffer(p, group)
                 new = new or p in started
-                tensors = (*tensors, real(buffer))
-            # torch's fused kernel goes through memory as it lies, whatever the strides.
-            plain = p.device.type == "cpu" and all(t.is_contiguous() for t in tensors)
-            fast = group["foreach"] is None and plain
-            key = (new, fast, p.device, *(t.dtype for t in tensors))
+                tensors = (p, g, buffer)
+            tensors = reals(tensors)
+            fast = quick and all(t.is_contiguous() for t in tensors)
+            key = (new, fast, p.device, p.dtype, tensors[-1].dtype)
             alike.setdefault(key, []).append(Row(tensors, -lr * ratio))
         for (new, fast, *_), rows in alike.items():
             if group["fused"]:
@@ -315,8 +318,7 @@ class _Arrival:
 
 def _run_compiled(rows: list[Row], group: dict[str, Any], new: bool) -> None:
     """One update of rows (p, g[, m]) by the compiled kernel; a row's scale is -lr * r."""
-    for row in rows:
-        library.require(row.tensors)
+    library.require(rows)
     arguments = library.SaiArguments(
         momentum=host(group["momentum"]),
         keep=1 - host(group["lr"]) * group["weight_decay"],
@@ -344,7 +346,7 @@ class _Kernel:
         if not self.fast and self.decay:
             torch._foreach_mul_(p, 1 - self.decay)
         for row, target, move in zip(batch, p, moves, strict=True):
-            if self.fast:
+            if self.fast and row.scale:
                 self._decay_and_add(target, move, sign * row.scale)
             else:
                 target.add_(move, alpha=sign * row.scale)

@@ -45,14 +45,14 @@ typedef struct {
 typedef struct {
     void *tensors[6]; /* p, g, then the state */
     int64_t size;     /* elements */
-    double scale;     /* a factor of the row's own */
 } row;
 
-typedef void (*body)(const row *, int64_t, int64_t, const void *);
+typedef void (*body)(const row *, double, int64_t, int64_t, const void *);
 
 typedef struct {
     const team *team;
     const row *rows;
+    const double *scales; /* a factor of each row's own */
     int64_t count;
     int64_t total;
     body run;
@@ -68,7 +68,7 @@ static void share(const job *job, int64_t index, int64_t parts) {
     for (int64_t i = 0; i < job->count && offset < end; offset += job->rows[i++].size) {
         int64_t from = begin > offset ? begin - offset : 0;
         int64_t to = end - offset < job->rows[i].size ? end - offset : job->rows[i].size;
-        if (from < to) job->run(&job->rows[i], from, to, job->args);
+        if (from < to) job->run(&job->rows[i], job->scales[i], from, to, job->args);
     }
 }
 
@@ -93,24 +93,19 @@ typedef struct {
     double rate_m, rate_v; /* lr / (1 - b1^t), lr b2 / (1 - b2^t) */
     double inverse_root;   /* 1 / sqrt(1 - b3^t) */
     double before, after;  /* factors of p for weight decay */
-    int64_t first;         /* the previous gradient is the present one */
+    double seen;           /* 0 at a first gradient, which counts as its own predecessor; else 1 */
 } adan_args;
 
+/* restrict counts for arguments only: hence a function for the loop. */
 #define ADAN(NAME, P, PNAME, S, SNAME, T, SQRT)                                                                \
-    static void NAME##_body(const row *row, int64_t from, int64_t to, const void *data) {                      \
-        const adan_args *a = data;                                                                             \
-        P *restrict p = row->tensors[0];                                                                       \
-        const P *restrict grad = row->tensors[1];                                                              \
-        S *restrict m = row->tensors[2], *restrict v = row->tensors[3];                                        \
-        S *restrict n = row->tensors[4], *restrict prev = row->tensors[5];                                     \
-        const T b1 = a->b1, b2 = a->b2, b3 = a->b3, c1 = 1 - a->b1, c2 = 1 - a->b2, c3 = 1 - a->b3;            \
-        const T eps = a->eps, factor = a->factor, rate_m = a->rate_m, rate_v = a->rate_v;                      \
-        const T inverse = a->inverse_root, before = a->before, after = a->after;                               \
-        if (a->first)                                                                                          \
-            for (int64_t i = from; i < to; i++) prev[i] = store_##SNAME(factor * load_##PNAME(grad[i]));       \
-        for (int64_t i = from; i < to; i++) {                                                                  \
+    static void NAME##_loop(int64_t count, P *restrict p, const P *restrict grad, S *restrict m, S *restrict v, \
+                            S *restrict n, S *restrict prev, const adan_args a) {                              \
+        const T b1 = a.b1, b2 = a.b2, b3 = a.b3, c1 = 1 - a.b1, c2 = 1 - a.b2, c3 = 1 - a.b3;                  \
+        const T eps = a.eps, factor = a.factor, rate_m = a.rate_m, rate_v = a.rate_v;                          \
+        const T inverse = a.inverse_root, before = a.before, after = a.after, seen = a.seen;                   \
+        for (int64_t i = 0; i < count; i++) {                                                                  \
             const T g = factor * load_##PNAME(grad[i]);                                                        \
-            const T d = a->first ? (T)0 : g - load_##SNAME(prev[i]);                                           \
+            const T d = seen * (g - load_##SNAME(prev[i]));                                                    \
             const T u = g + b2 * d;                                                                            \
             const T new_m = b1 * load_##SNAME(m[i]) + c1 * g;                                                  \
             const T new_v = b2 * load_##SNAME(v[i]) + c2 * d;                                                  \
@@ -123,8 +118,16 @@ typedef struct {
             prev[i] = store_##SNAME(g);                                                                        \
         }                                                                                                      \
     }                                                                                                          \
-    void NAME(const team *team, const row *rows, int64_t count, const adan_args *args) {                       \
-        job job = {team, rows, count, 0, NAME##_body, args};                                                   \
+    static void NAME##_body(const row *row, double scale, int64_t from, int64_t to, const void *data) {        \
+        (void)scale;                                                                                           \
+        P *p = row->tensors[0];                                                                                \
+        const P *grad = row->tensors[1];                                                                       \
+        S *m = row->tensors[2], *v = row->tensors[3], *n = row->tensors[4], *prev = row->tensors[5];           \
+        const adan_args a = *(const adan_args *)data;                                                          \
+        NAME##_loop(to - from, p + from, grad + from, m + from, v + from, n + from, prev + from, a);           \
+    }                                                                                                          \
+    void NAME(const team *team, const row *rows, const double *scales, int64_t count, const adan_args *args) { \
+        job job = {team, rows, scales, count, 0, NAME##_body, args};                                           \
         dispatch(&job);                                                                                        \
     }
 
@@ -143,28 +146,33 @@ typedef struct {
     int64_t first; /* the momentum is the gradient */
 } sai_args;
 
-/* row->scale is -lr * r. Without momentum the third tensor is null. */
+/* A row's scale is -lr * r. Without momentum the third tensor is null. */
 #define SAI(NAME, P, PNAME, S, SNAME, T)                                                                       \
-    static void NAME##_body(const row *row, int64_t from, int64_t to, const void *data) {                      \
-        const sai_args *a = data;                                                                              \
-        P *restrict p = row->tensors[0];                                                                       \
-        const P *restrict grad = row->tensors[1];                                                              \
-        S *restrict m = row->tensors[2];                                                                       \
-        const T sign = a->sign, keep = a->keep, scale = row->scale;                                            \
-        const T mu = a->first ? 0 : a->momentum, c = a->first ? sign : sign * (1 - a->momentum);               \
-        if (!m) {                                                                                              \
-            for (int64_t i = from; i < to; i++)                                                                \
-                p[i] = store_##PNAME(keep * load_##PNAME(p[i]) + scale * (sign * load_##PNAME(grad[i])));      \
-            return;                                                                                            \
-        }                                                                                                      \
-        for (int64_t i = from; i < to; i++) {                                                                  \
+    static void NAME##_plain(int64_t count, P *restrict p, const P *restrict grad, T keep, T scale) {          \
+        for (int64_t i = 0; i < count; i++)                                                                    \
+            p[i] = store_##PNAME(keep * load_##PNAME(p[i]) + scale * load_##PNAME(grad[i]));                   \
+    }                                                                                                          \
+    static void NAME##_loop(int64_t count, P *restrict p, const P *restrict grad, S *restrict m, T mu, T c,    \
+                            T keep, T scale) {                                                                 \
+        for (int64_t i = 0; i < count; i++) {                                                                  \
             const T new_m = mu * load_##SNAME(m[i]) + c * load_##PNAME(grad[i]);                               \
             p[i] = store_##PNAME(keep * load_##PNAME(p[i]) + scale * new_m);                                   \
             m[i] = store_##SNAME(new_m);                                                                       \
         }                                                                                                      \
     }                                                                                                          \
-    void NAME(const team *team, const row *rows, int64_t count, const sai_args *args) {                        \
-        job job = {team, rows, count, 0, NAME##_body, args};                                                   \
+    static void NAME##_body(const row *row, double scale, int64_t from, int64_t to, const void *data) {        \
+        const sai_args *a = data;                                                                              \
+        P *p = row->tensors[0];                                                                                \
+        const P *grad = row->tensors[1];                                                                       \
+        S *m = row->tensors[2];                                                                                \
+        const T sign = a->sign, mu = a->first ? 0 : a->momentum, c = a->first ? 1 : 1 - a->momentum;           \
+        if (m)                                                                                                 \
+            NAME##_loop(to - from, p + from, grad + from, m + from, mu, sign * c, a->keep, scale);             \
+        else                                                                                                   \
+            NAME##_plain(to - from, p + from, grad + from, a->keep, sign * scale);                             \
+    }                                                                                                          \
+    void NAME(const team *team, const row *rows, const double *scales, int64_t count, const sai_args *args) {  \
+        job job = {team, rows, scales, count, 0, NAME##_body, args};                                           \
         dispatch(&job);                                                                                        \
     }
 

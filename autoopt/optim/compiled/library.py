@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from autoopt.optim._blocks import Row, is_dense, same_order
 from autoopt.optim.compiled.compiler import Built, build
@@ -32,8 +31,7 @@ class AdanArguments(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_double) for name in ("b1", "b2", "b3", "eps", "factor", "rate_m", "rate_v")),
-        *((name, ctypes.c_double) for name in ("inverse_root", "before", "after")),
-        ("first", ctypes.c_int64),
+        *((name, ctypes.c_double) for name in ("inverse_root", "before", "after", "seen")),
     ]
 
 
@@ -43,14 +41,6 @@ class SaiArguments(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_double) for name in ("momentum", "keep", "sign")),
         ("first", ctypes.c_int64),
-    ]
-
-
-class _Row(ctypes.Structure):
-    _fields_ = [
-        ("tensors", ctypes.c_void_p * _SLOTS),
-        ("size", ctypes.c_int64),
-        ("scale", ctypes.c_double),
     ]
 
 
@@ -71,12 +61,36 @@ def built() -> Built:
     return build(_SOURCE)
 
 
+def require(rows: Sequence[Row]) -> None:
+    """Raises RuntimeError, with the way out, where the kernels do not take rows of one kind."""
+    tensors = rows[0].tensors
+    p, last = tensors[0], tensors[-1] if len(tensors) > 2 else tensors[0]
+    if p.device.type != "cpu":
+        raise RuntimeError(
+            f"fused=True is for parameters on the CPU, not {p.device}. Leave fused=None there."
+        )
+    if p.dtype not in _TYPES:
+        raise RuntimeError(f"fused=True takes {', '.join(_TYPES.values())}, not {p.dtype}. Leave fused=None.")
+    if (p.dtype, last.dtype) not in _PAIRS:
+        raise RuntimeError(
+            f"fused=True does not take state in {last.dtype} for parameters in {p.dtype}. Leave state_dtype=None."
+        )
+    for row in rows:
+        if not all(t.is_contiguous() for t in row.tensors):
+            p, _, *state = row.tensors
+            if not is_dense(p) or not all(same_order(p, t) for t in state):
+                raise RuntimeError(
+                    f"fused=True needs a parameter without gaps in memory, and its state in the same order: shape "
+                    f"{tuple(p.shape)}, strides {p.stride()}. Leave fused=None."
+                )
+
+
 def run(kernel: str, rows: Sequence[Row], arguments: ctypes.Structure) -> None:
     """One update of all rows, in place.
 
     Args:
         kernel: "adan" or "sai".
-        rows: what `require` accepts, with the same dtypes in all rows.
+        rows: real, local, of one kind (device and dtypes), the parameter first; `require` accepts them.
         arguments: the kernel's.
 
     Raises:
@@ -84,48 +98,24 @@ def run(kernel: str, rows: Sequence[Row], arguments: ctypes.Structure) -> None:
     """
     tensors = rows[0].tensors
     function = _function(kernel, tensors[0].dtype, tensors[2 if len(tensors) > 2 else 0].dtype)
-    keep, table = [], (_Row * len(rows))()
-    for entry, row in zip(table, rows, strict=True):
-        aligned = _one_order(row.tensors)
-        keep.append(aligned)  # a gradient's copy lives until the kernel has run
-        for i, tensor in enumerate(aligned):
-            entry.tensors[i] = tensor.data_ptr()
-        entry.size, entry.scale = aligned[0].numel(), row.scale
+    empty = [0] * (_SLOTS - len(tensors))
+    table: list[int] = []
+    copies = []  # of gradients; they live until the kernel has run
+    for row in rows:
+        p, g, *state = row.tensors
+        if not same_order(p, g) or g.dtype != p.dtype:
+            g = torch.empty_like(p).copy_(g)
+            copies.append(g)
+        table += (p.data_ptr(), g.data_ptr(), *(t.data_ptr() for t in state), *empty, p.numel())
     team = _team()
     team.wanted = torch.get_num_threads()
-    function(ctypes.byref(team), table, ctypes.c_int64(len(rows)), ctypes.byref(arguments))
-
-
-def require(tensors: tuple[Tensor, ...]) -> None:
-    """Raises RuntimeError, with the way out, where the kernels do not take a row."""
-    why = _obstacle(tensors)
-    if why is not None:
-        raise RuntimeError(why)
-
-
-def _obstacle(tensors: tuple[Tensor, ...]) -> str | None:
-    p = tensors[0]
-    if any(t.device.type != "cpu" for t in tensors):
-        return f"fused=True is for parameters on the CPU, this one is on {p.device}; leave fused=None there."
-    pair = (p.dtype, tensors[2 if len(tensors) > 2 else 0].dtype)
-    if pair not in _PAIRS and pair[0] in _TYPES:
-        return (
-            f"fused=True does not take state in {pair[1]} for {p.dtype} parameters; leave state_dtype=None."
-        )
-    if pair not in _PAIRS:
-        return (
-            f"fused=True takes parameters in {', '.join(_TYPES.values())}, not {p.dtype}; leave fused=None."
-        )
-    if not is_dense(p) or not all(same_order(p, t) for t in tensors[2:]):
-        return "fused=True needs parameter and state in one piece and one order of memory; leave fused=None."
-    return None
-
-
-def _one_order(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    p, g, *state = tensors
-    if not same_order(p, g) or g.dtype != p.dtype:
-        g = torch.empty_like(p).copy_(g)
-    return (p, g, *state)
+    function(
+        ctypes.byref(team),
+        (ctypes.c_int64 * len(table))(*table),
+        (ctypes.c_double * len(rows))(*(row.scale for row in rows)),
+        ctypes.c_int64(len(rows)),
+        ctypes.byref(arguments),
+    )
 
 
 @functools.cache
