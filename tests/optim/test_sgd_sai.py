@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -8,72 +7,14 @@ import torch
 from torch import Tensor
 
 from autoopt.optim.sgd_sai import SGDSaI
-from tests.optim._sequences import assert_close, elementwise, gradients, parameters, run
+from tests.optim._naive import ratio as naive_ratio
+from tests.optim._sequences import gradients, numbers, parameters, run
 
 SHAPES = ((3,), (4, 5), (2, 3, 2, 2))
 
 
-def ratio(g: Tensor, eps: float = 1e-8) -> float:
-    values = g.double().flatten().tolist()
-    n = len(values)
-    mean = sum(values) / n
-    std = math.sqrt(sum((x - mean) ** 2 for x in values) / (n - 1))
-    return math.sqrt(sum(x * x for x in values)) / (std + eps)
-
-
-def naive(
-    params: list[Tensor],
-    grads: list[list[Tensor]],
-    *,
-    lr: float = 1e-2,
-    momentum: float = 0.9,
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
-    normalize: bool = False,
-    maximize: bool = False,
-) -> list[list[float]]:
-    ratios = [ratio(g, eps) for g in grads[0]]
-    over = max(ratios) if normalize else 1.0
-    result = []
-    for i, r in enumerate(ratios):
-
-        def rule(p: float, g: float, s: dict[str, float], t: int, r: float = r) -> float:
-            g = -g if maximize else g
-            s["m"] = momentum * s.get("m", g) + (1 - momentum) * g
-            return p * (1 - lr * weight_decay) - lr * r / over * s["m"]
-
-        result += elementwise([params[i]], [[step[i]] for step in grads], rule)
-    return result
-
-
-OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"momentum": 0.0},
-    {"normalize": True, "lr": 0.5},
-    {"weight_decay": 0.0, "maximize": True},
-    {"momentum": 0.0, "maximize": True, "normalize": True},
-    {"momentum": 0.5, "eps": 0.1, "weight_decay": 0.3},
-]
-
-
-@pytest.mark.parametrize("foreach", [None, True, False])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_equals_the_formula_element_by_element(options: dict[str, Any], foreach: bool | None) -> None:
-    params = parameters(SHAPES)
-    grads = gradients(params)
-    expected = naive(params, grads, **options)
-    run(SGDSaI(params, foreach=foreach, **options), params, grads)
-    assert_close(params, expected, 1e-12)
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_tensor_scalars_give_the_same_trajectory(options: dict[str, Any]) -> None:
-    params = parameters(SHAPES)
-    grads = gradients(params, 20)
-    expected = naive(params, grads, **options)
-    leaves = [p.detach() for p in params]
-    run(SGDSaI(leaves, differentiable=True, **options), leaves, grads)
-    assert_close(leaves, expected, 1e-12)
+def ratio(g: Tensor) -> float:
+    return naive_ratio(numbers([g])[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
