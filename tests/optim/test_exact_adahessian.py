@@ -200,11 +200,13 @@ def test_complex_parameters_are_pairs_of_real_ones() -> None:
 def test_float32_equals_the_formula_to_its_rounding(options: Options) -> None:
     options = {"lr": 0.02, **options}
     sign = -1.0 if options.get("maximize") else 1.0
-    params = parameters(SHAPES, torch.float32)
+    params = parameters(
+        SHAPES, torch.float32
+    )  # some end close to 0, where rounding is relative to the way there
     start = numbers(params)
     run([{"params": params}], options, False, SHAPES, sign)
     each, samples = options.get("update_each", 1), options.get("n_samples", 1)
-    assert_close(params, naively([options] * len(SHAPES), each, samples, False, SHAPES, sign, start), 2e-5)
+    assert_close(params, naively([options] * len(SHAPES), each, samples, False, SHAPES, sign, start), 1e-4)
 
 
 def test_bfloat16_parameters_are_rounded_once_a_step() -> None:
