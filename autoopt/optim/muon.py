@@ -132,6 +132,26 @@ class MuonWithAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._refuse()
         for part in self._inner():
-            part.step()
+            # Without torch's wrapper: hooks that watch all optimizers are to see one step, not three.
+            step: Any = type(part).step
+            getattr(step, "__wrapped__", step)(part)
         return loss
+
+    def _refuse(self) -> None:
+        """What one of the two refuses is refused before the other has moved anything."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if p.grad.is_sparse:
+                    raise RuntimeError(
+                        "MuonWithAdamW does not support sparse gradients. Build the embedding with "
+                        "sparse=False, or give its parameters to torch.optim.SparseAdam."
+                    )
+                if group["matrices"] and p.is_complex():
+                    raise RuntimeError(
+                        "MuonWithAdamW does not support complex parameters as matrices. Put them into a group "
+                        'with "matrices": False.'
+                    )
