@@ -146,6 +146,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "a part goes elsewhere|outside of it moved",
         "torch's fused kernels go through memory as it lies: silently wrong where there are gaps",
     ),
+    Deviation(
+        "views",
+        ("adan-fused", "sgd_sai-fused"),
+        RuntimeError,
+        "without gaps in memory",
+        "the compiled kernel goes through memory as it lies, so it refuses tensors with gaps",
+    ),
     # --- rates ---
     Deviation(
         "rate 0",
