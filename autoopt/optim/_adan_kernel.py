@@ -26,7 +26,8 @@ def split(rows: list[Row], group: dict[str, Any]) -> tuple[list[Row], list[Row]]
     single = first.device.type == "cpu" and compute_dtype(first.dtype) == torch.float32
     if not single or group["foreach"] is not None or host(group["betas"][1]) < _FAST_BETA:
         return [], rows
-    fast, rest = [], []
+    fast: list[Row] = []
+    rest: list[Row] = []
     for row in rows:
         (fast if all(t.is_contiguous() for t in row.tensors) else rest).append(row)
     return fast, rest

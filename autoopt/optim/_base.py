@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from autoopt.optim._blocks import HALVES, compute_dtype, real
+from autoopt.optim._blocks import HALVES, compute_dtype, norm, real
 
 Closure = Callable[[], Any]
 
@@ -119,10 +119,10 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
         dtype = compute_dtype(t.dtype)
         if isinstance(t, DTensor):
             # The sharded tensor's own norm sums over the ranks; a local shard's would be too small.
-            norm: Any = torch.linalg.vector_norm(t, dtype=dtype)
-            norms.append(norm.full_tensor())
+            whole: Any = torch.linalg.vector_norm(t, dtype=dtype)
+            norms.append(whole.full_tensor())
         else:
-            norms.append(torch.linalg.vector_norm(real(t), dtype=dtype))
+            norms.append(norm(real(t)))
     if not norms:
         return torch.zeros(())
     dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32

@@ -26,6 +26,7 @@ class Row(NamedTuple):
 # leave the cache. A GPU wants few launches.
 CPU_BLOCK = 1 << 19
 GPU_BLOCK = 1 << 24
+_RUN = 1 << 15
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -61,6 +62,8 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def is_dense(tensor: Tensor) -> bool:
     """Whether the elements lie in memory without gaps or overlaps, in whatever order."""
+    if tensor.numel() == 0:
+        return True
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size == 1:
@@ -77,6 +80,23 @@ def same_order(a: Tensor, b: Tensor) -> bool:
         return True
     # The stride of a dimension of size 1 has no meaning.
     return all(size == 1 or x == y for size, x, y in zip(a.shape, a.stride(), b.stride(), strict=True))
+
+
+def norm(tensor: Tensor) -> Tensor:
+    """Euclidean norm, 0-d, in at least float32 and to its rounding.
+
+    torch's own keeps one running sum per vector lane on a CPU: 6e-5 off at 3 M float32 elements, 2e-3 at 30 M.
+    Norms of short runs, and the norm of those, cost half as much again and no copy.
+    """
+    dtype = compute_dtype(tensor.dtype)
+    size = tensor.numel()
+    if tensor.device.type != "cpu" or size <= _RUN or not is_dense(tensor):
+        return torch.linalg.vector_norm(tensor, dtype=dtype)
+    flat = tensor.as_strided((size,), (1,))
+    whole = size // _RUN * _RUN
+    runs = torch.linalg.vector_norm(flat[:whole].view(-1, _RUN), dim=1, dtype=dtype)
+    rest = torch.linalg.vector_norm(flat[whole:], dtype=dtype)
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(runs), rest]))
 
 
 def _cut(row: Row, block: int) -> Iterator[Row]:

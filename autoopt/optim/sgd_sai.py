@@ -20,7 +20,7 @@ from autoopt.optim._base import (
     needs_tensors,
     run_closure,
 )
-from autoopt.optim._blocks import Row, compute_dtype, real, reals, update
+from autoopt.optim._blocks import Row, compute_dtype, norm, real, reals, update
 from autoopt.optim.compiled import library
 
 
@@ -284,15 +284,15 @@ def _ratio(g: Tensor, eps: float, max_ratio: float | None) -> Tensor:
         return values.new_zeros(())
     if isinstance(g, DTensor):
         mean = _total(values.sum(), g) / n
-        norm = _total(values.square().sum(), g).sqrt()
+        size = _total(values.square().sum(), g).sqrt()
         std = (_total((values - mean).square().sum(), g) / max(n - 1, 1)).sqrt()
     else:
-        norm = torch.linalg.vector_norm(values)
+        size = norm(values)
         std = values.std() if n > 1 else values.new_zeros(())
-    ratio = torch.ones_like(norm) if n == 1 else norm / (std + eps)
+    ratio = torch.ones_like(size) if n == 1 else size / (std + eps)
     if max_ratio is not None:
         ratio = ratio.clamp(max=max_ratio * math.sqrt(n))
-    return torch.where(norm.isfinite() & (norm > 0), ratio, torch.zeros_like(ratio))
+    return torch.where(size.isfinite() & (size > 0), ratio, torch.zeros_like(ratio))
 
 
 def _total(value: Tensor, like: DTensor) -> Tensor:

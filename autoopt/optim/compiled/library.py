@@ -14,7 +14,7 @@ import torch
 from autoopt.optim._blocks import Row, is_dense, same_order
 from autoopt.optim.compiled.compiler import Built, build
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+SOURCE = Path(__file__).with_name("kernels.c")
 _TYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 _PAIRS = {
     (torch.float32, torch.float32),
@@ -58,7 +58,7 @@ def built() -> Built:
     Raises:
         CompilerError: no compiler, or it refused.
     """
-    return build(_SOURCE)
+    return build(SOURCE)
 
 
 def require(rows: Sequence[Row]) -> None:
