@@ -15,10 +15,20 @@ from torch.distributed.tensor import DTensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import ParamsT
 
-from autoopt.optim._base import BaseOptimizer, Closure, run_closure, total_norm
-from autoopt.optim._blocks import HALVES, compute_dtype, real
-from autoopt.optim._difference import Buffers, RandomState, full_precision
-from autoopt.optim._hessian import Average, exact_products, obstacle, probe, shared_generator, smooth_
+from autoopt.optim._base import BaseOptimizer, Closure, run_closure
+from autoopt.optim._difference import Buffers, RandomState, TorchState, full_precision
+from autoopt.optim._hessian import (
+    Average,
+    apart,
+    draw,
+    exact_products,
+    leaves,
+    obstacle,
+    shared_generator,
+    signed,
+    smooth_,
+)
+from autoopt.optim._quotient import Displacement, quotients, refuse_halves, step_size
 from autoopt.optim._scaling import unscale
 
 Method = Literal["double_backward", "finite_difference"]
@@ -53,6 +63,10 @@ class CurvatureOptimizer(BaseOptimizer):
         self._method: Method | None = None if hessian == "auto" else hessian
         self._graph_offered = False
         self._inspected = False
+        self._other_leaves = False
+        """Whether the loss also depends on leaves that are no parameters."""
+        self._taken = False
+        """Whether the optimizer took the last gradients itself, without a backward by the closure."""
         super().__init__(params, {**defaults, "taken": 0})
         if hessian == "auto" and any(isinstance(p, DTensor) for p in self._all_params()):
             self._use_differences("sharded parameters have no second derivative")
@@ -117,9 +131,12 @@ class CurvatureOptimizer(BaseOptimizer):
                 self._refuse_sparse()
         finally:
             self._graph_offered = False
-            for p in self._all_params():
-                if p.grad is not None:
-                    p.grad = p.grad.detach()  # breaks the cycle parameter - gradient - graph - parameter
+            held = [(p, p.grad.detach()) for p in self._all_params() if p.grad is not None]
+            if self._taken:
+                self._taken = False
+                held = list(zip([p for p, _ in held], apart([g for _, g in held]), strict=True))
+            for p, g in held:
+                p.grad = g  # breaks the cycle parameter - gradient - graph - parameter
         with torch.no_grad():
             if not unscale(self.scaler, self, list((diagonals or {}).values())):
                 self._update(diagonals)
@@ -178,6 +195,7 @@ class CurvatureOptimizer(BaseOptimizer):
         params = list(self._all_params())
         for p in params:
             p.grad = None
+        self._taken = False
         loss = run_closure(closure)
         if isinstance(loss, Tensor) and loss.requires_grad and all(p.grad is None for p in params):
             active = [p for p in params if p.requires_grad]
@@ -186,6 +204,7 @@ class CurvatureOptimizer(BaseOptimizer):
             for p, g in zip(active, grads, strict=True):
                 p.grad = g
             self._graph_offered = graph
+            self._taken = True
         return loss
 
     def _random_state(self) -> RandomState:
@@ -214,29 +233,38 @@ class CurvatureOptimizer(BaseOptimizer):
             )
         if not self._inspected and (found := obstacle(grads)) is not None:
             raise RuntimeError(f'{found}. Use hessian="finite_difference" with step(closure).')
+        if not self._inspected:
+            known = set(self._all_params())
+            self._other_leaves = any(leaf not in known for leaf in leaves(grads))
         self._inspected = True
+        if self._other_leaves and not self._taken:
+            # An input of a loss that differentiates by it got a gradient too, in a cycle with its graph.
+            held = set(params)
+            for leaf in leaves(grads):
+                if leaf.grad is not None and leaf not in held:
+                    leaf.grad = leaf.grad.detach()
         samples = self.param_groups[0]["n_samples"]
         average = Average(samples)
         for i in range(samples):
             probes = self._probes(params)
-            average.add(probes, exact_products(params, grads, probes, keep_graph=i + 1 < samples))
+            products = exact_products(params, grads, probes, keep_graph=i + 1 < samples)
+            average.add(signed(probes, products))
         return self._smooth(params, average)
 
-    def _probes(self, params: Sequence[Tensor]) -> list[Tensor]:
+    def _probes(self, params: Sequence[Tensor], size: float | Tensor = 1.0) -> list[Tensor]:
         if self.generator is None:
             self.generator = shared_generator()
-        wanted = set(params)
-        drawn = {}
-        for p in self._all_params():
-            if p.requires_grad:
-                z = probe(p, self.generator)  # for all, so that the draws do not depend on who has a gradient
-                if p in wanted:
-                    drawn[p] = z
+        # For all, so that the draws do not depend on who has a gradient.
+        every = [p for p in self._all_params() if p.requires_grad]
+        drawn = dict(zip(every, draw(every, self.generator, size), strict=True))
         return [drawn[p] for p in params]
 
     def _smooth(self, params: Sequence[Tensor], average: Average) -> dict[Tensor, Tensor]:
         blocks = {p: group["block"] for group in self.param_groups for p in group["params"]}
-        return {p: smooth_(d, p, blocks[p]) for p, d in zip(params, average.diagonals(), strict=True)}
+        values = average.diagonals()
+        if values:
+            torch._foreach_abs_(values)
+        return {p: smooth_(d, p, blocks[p]) for p, d in zip(params, values, strict=True)}
 
     # --- by differences ---
 
@@ -246,39 +274,33 @@ class CurvatureOptimizer(BaseOptimizer):
         with full_precision(self.module, devices):
             random_state = self._random_state()
             loss = self._evaluate(closure, graph=False)
-            # A view may lie in a buffer that the next backward overwrites (DDP's buckets).
-            base = [(p, g.detach().clone() if g._is_view() else g.detach()) for p, g in self._pairs()]
-            params = [p for p, _ in base]
-            self._refuse_halves(params)
-            kept = [p.detach().clone() for p in params]
-            buffers = Buffers(self.module)
-            size = _step_size(params, first["fd_step"])
+            pairs = self._pairs()
+            params = [p for p, _ in pairs]
+            refuse_halves(params)
+            # The next backward may overwrite the memory of a gradient that the closure took (DDP's buckets).
+            base = [g.detach() if self._taken or not g._is_view() else g.detach().clone() for _, g in pairs]
+            displacement, buffers = Displacement(params), Buffers(self.module)
+            size = step_size(params, first["fd_step"])
             average = Average(first["n_samples"])
             for _ in range(first["n_samples"]):
-                probes = self._probes(params)
-                after = self._random_state()
+                moves = self._probes(params, size)
+                after = TorchState(devices)
                 try:
-                    _shift(params, probes, size)
+                    displacement.apply(moves)
                     random_state.restore()
                     self._evaluate(closure, graph=False)
                 finally:
-                    _restore(params, kept)
+                    displacement.undo()
                     buffers.restore()
                     after.restore()
-                average.add(probes, [_quotient(p, g, size, first["bound_step"]) for p, g in base])
+                moved = dict(self._pairs())
+                now = _apart([moved.get(p) for p in params])
+                average.add(quotients(now, base, moves, zero_noise=first["bound_step"]))
             for p in self._all_params():
                 p.grad = None
-            for p, g in base:
+            for p, g in zip(params, base, strict=True):
                 p.grad = g
         return loss, self._smooth(params, average)
-
-    def _refuse_halves(self, params: Sequence[Tensor]) -> None:
-        for p in params:
-            if p.dtype in HALVES:
-                raise RuntimeError(
-                    f"AdaHessian by finite differences needs float32 parameters, not {p.dtype}: the "
-                    "perturbation would be rounded away. Keep them in float32 and compute under autocast."
-                )
 
     # --- state ---
 
@@ -289,6 +311,8 @@ class CurvatureOptimizer(BaseOptimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("_graph_offered", False)
         self.__dict__.setdefault("_inspected", False)
+        self.__dict__.setdefault("_taken", False)
+        self.__dict__.setdefault("_other_leaves", False)
 
     def state_dict(self) -> dict[str, Any]:
         """torch's, and the state of the probes' generator, so that a resumed run draws the same probes."""
@@ -306,37 +330,6 @@ class CurvatureOptimizer(BaseOptimizer):
             self.generator.set_state(state_dict["generator"].cpu())
 
 
-@torch.no_grad()
-def _step_size(params: Sequence[Tensor], fraction: float) -> Tensor:
-    """e: a fraction of the parameters' root mean square; a power of two, so that p + e z rounds less."""
-    count = sum(p.numel() * (2 if p.is_complex() else 1) for p in params)
-    rms = total_norm(params) / max(count, 1) ** 0.5
-    size = fraction * torch.where(rms > 0, rms, torch.ones_like(rms))
-    return torch.exp2(torch.log2(size).round())
-
-
-@torch.no_grad()
-def _shift(params: Sequence[Tensor], probes: Sequence[Tensor], size: Tensor) -> None:
-    for p, z in zip(params, probes, strict=True):
-        target = real(p)
-        target.add_(real(z) * size.to(target))
-
-
-@torch.no_grad()
-def _restore(params: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
-    for p, copy in zip(params, kept, strict=True):
-        p.copy_(copy)  # p + e z - e z is not p to the bit
-
-
-@torch.no_grad()
-def _quotient(p: Tensor, g: Tensor, size: Tensor, zero_noise: bool) -> Tensor:
-    """(gradient now - g) / size; differences within the rounding of the gradient count as no curvature."""
-    if p.grad is None:
-        return torch.zeros_like(g)
-    now, before = real(p.grad).to(compute_dtype(g.dtype)), real(g)
-    difference = now - before
-    if zero_noise:
-        noise = 8 * torch.finfo(difference.dtype).eps
-        level = noise * torch.maximum(before.abs(), before.square().mean().sqrt())
-        difference = torch.where(difference.abs() > level, difference, torch.zeros_like(difference))
-    return difference.div_(size.to(difference))
+def _apart(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    found = iter(apart([g.detach() for g in grads if g is not None]))
+    return [None if g is None else next(found) for g in grads]

@@ -9,46 +9,58 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class RandomState:
     """The state of every random generator that a loss may draw from: torch's, numpy's and Python's."""
 
     def __init__(self, devices: Iterable[torch.device]) -> None:
+        self._torch = TorchState(devices)
         self._python = random.getstate()
-        self._torch = torch.get_rng_state()
+        # Not `numpy`, which loads its generators only when they are first used; asking them is slow.
+        numpy = sys.modules.get("numpy.random")
+        self._numpy: Any = numpy.get_state() if numpy is not None else None
+
+    def restore(self) -> None:
+        """Puts all of them back."""
+        self._torch.restore()
+        random.setstate(self._python)
+        if self._numpy is not None:
+            sys.modules["numpy.random"].set_state(self._numpy)
+
+
+class TorchState:
+    """The state of torch's generators, on the CPU and on some devices."""
+
+    def __init__(self, devices: Iterable[torch.device]) -> None:
+        self._cpu = torch.get_rng_state()
         self._devices = {
             d: torch.get_device_module(d).get_rng_state(d)
             for d in set(devices)
             if d.type not in ("cpu", "meta")
         }
-        numpy = sys.modules.get("numpy")
-        self._numpy: Any = numpy.random.get_state() if numpy is not None else None
 
     def restore(self) -> None:
-        """Puts all of them back."""
-        random.setstate(self._python)
-        torch.set_rng_state(self._torch)
+        """Puts them back."""
+        torch.set_rng_state(self._cpu)
         for device, state in self._devices.items():
             torch.get_device_module(device).set_rng_state(state, device)
-        if self._numpy is not None:
-            sys.modules["numpy"].random.set_state(self._numpy)
 
 
 class Buffers:
     """Copies of a module's buffers (running statistics, counters)."""
 
+    @torch.no_grad()
     def __init__(self, module: nn.Module | None) -> None:
-        self._copies: list[tuple[Tensor, Tensor]] = []
-        if module is not None:
-            self._copies = [(b, b.detach().clone()) for b in module.buffers()]
+        self._buffers = [] if module is None else list(module.buffers())
+        self._copies = [b.clone() for b in self._buffers]
 
+    @torch.no_grad()
     def restore(self) -> None:
         """Writes the copies back in place."""
-        with torch.no_grad():
-            for buffer, copy in self._copies:
-                buffer.copy_(copy)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._copies)
 
 
 @contextlib.contextmanager

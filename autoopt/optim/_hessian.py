@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from autoopt.optim._blocks import compute_dtype, real
+from autoopt.optim._blocks import compute_dtype, local, real
 
 Block = int | str | None
 
 
-def probe(p: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A tensor like `p` of independent signs -1 or +1, both parts for complex ones.
+def draw(
+    params: Sequence[Tensor], generator: torch.Generator | None, size: float | Tensor = 1.0
+) -> list[Tensor]:
+    """For each parameter a tensor like it of independent signs times `size`; both parts for complex ones.
 
-    The draws are those of torch.randint(0, 2, p.shape, generator=generator), without its 8 bytes per element.
-    A sharded parameter gets its part of the probe of the whole tensor, so that shards agree with one device.
+    The signs are those of 2 * torch.randint(0, 2, p.shape, generator=generator) - 1, parameter by parameter,
+    without its 8 bytes per element. A sharded parameter gets its part of the probe of the whole tensor, so
+    that shards agree with one device.
     """
+    drawn: list[Tensor] = []
+    for (on_cpu, dtype, sharded), run in groupby(params, partial(_kind, generator=generator)):
+        run = list(run)
+        device = torch.device("cpu") if on_cpu else generator.device if generator else run[0].device
+        # A CPU's numbers run on from call to call, so one call serves many parameters; a GPU's do not, and
+        # whole tensors of sharded parameters are better made one by one.
+        for some in [run] if on_cpu and not sharded else [[p] for p in run]:
+            sizes = [p.numel() * (2 if p.is_complex() else 1) for p in some]
+            z = torch.empty(sum(sizes), dtype=dtype, device=device).random_(0, 2, generator=generator)
+            z.mul_(2 * size).sub_(size)
+            drawn += [_shaped(piece, p) for piece, p in zip(z.split(sizes), some, strict=True)]
+    return drawn
+
+
+def _kind(p: Tensor, generator: torch.Generator | None) -> tuple[bool, torch.dtype, bool]:
     device = p.device if generator is None else generator.device
-    shape = (*p.shape, 2) if p.is_complex() else tuple(p.shape)
-    z = torch.empty(shape, dtype=p.dtype.to_real(), device=device)
-    z.random_(0, 2, generator=generator).mul_(2).sub_(1)
-    z = z.to(p.device)
-    if p.is_complex():
-        z = torch.view_as_complex(z)
+    return device.type == "cpu", p.dtype.to_real(), isinstance(p, DTensor)
+
+
+def _shaped(signs: Tensor, p: Tensor) -> Tensor:
+    if signs.device != p.device:
+        signs = signs.to(p.device)
+    z = torch.view_as_complex(signs.view(*p.shape, 2)) if p.is_complex() else signs.view(p.shape)
     return distribute_tensor(z, p.device_mesh, p.placements) if isinstance(p, DTensor) else z
 
 
@@ -60,7 +82,29 @@ def exact_products(
             retain_graph=keep_graph,
             allow_unused=True,
         )
-    return [torch.zeros_like(p) if hz is None else hz.detach() for p, hz in zip(params, found, strict=True)]
+    return apart(
+        [torch.zeros_like(p) if hz is None else hz.detach() for p, hz in zip(params, found, strict=True)]
+    )
+
+
+def apart(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors, copied where they share memory or lie in a larger buffer, so that each may be overwritten.
+
+    autograd gives two parameters that are added one gradient in common, and that of a sum is one number
+    expanded.
+    """
+    seen: set[int] = set()
+    result = []
+    for t in tensors:
+        mine = local(t)
+        storage = mine.untyped_storage()
+        whole = storage.nbytes() == mine.numel() * mine.element_size()
+        if not whole or storage.data_ptr() in seen:
+            t = t.clone(memory_format=torch.contiguous_format)
+        else:
+            seen.add(storage.data_ptr())
+        result.append(t)
+    return result
 
 
 def obstacle(grads: Iterable[Tensor]) -> str | None:
@@ -69,20 +113,30 @@ def obstacle(grads: Iterable[Tensor]) -> str | None:
     Looked for in the graph because differentiating does not always fail there: a gradient of a function that is
     differentiable once is cut off silently, as if it had no curvature.
     """
-    waiting = [g.grad_fn for g in grads if g.grad_fn is not None]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
+    for node in _nodes(grads):
         name = node.name()
         if name.startswith("CompiledFunction"):
             return "a compiled model has no second derivative"
         if name == "torch::autograd::Error":
             return "the loss contains a function that is differentiable once only"
+    return None
+
+
+def leaves(grads: Iterable[Tensor]) -> list[Tensor]:
+    """The leaves that the gradients' graph would differentiate by: parameters, and inputs of the loss."""
+    return [node.variable for node in _nodes(grads) if hasattr(node, "variable")]
+
+
+def _nodes(grads: Iterable[Tensor]) -> Iterator[Any]:
+    waiting: list[Any] = [g.grad_fn for g in grads if g.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        yield node
         for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 waiting.append(following)
-    return None
 
 
 class Average:
@@ -92,34 +146,41 @@ class Average:
         self._samples = samples
         self._means: list[Tensor] = []
 
-    def add(self, probes: Sequence[Tensor], products: Sequence[Tensor]) -> None:
-        """Adds one probe's products, overwriting them."""
-        terms = []
-        for z, hz in zip(probes, products, strict=True):
-            term = real(hz)
-            term = term.to(compute_dtype(term.dtype)).mul_(real(z))
-            terms.append(term.div_(self._samples) if self._samples > 1 else term)
+    def add(self, products: list[Tensor]) -> None:
+        """Adds one probe's z * (H z), local and real, overwriting them."""
+        if self._samples > 1 and products:
+            torch._foreach_div_(products, self._samples)
         if self._means:
-            torch._foreach_add_(self._means, terms)
+            torch._foreach_add_(self._means, products)
         else:
-            self._means = terms
+            self._means = products
 
     def diagonals(self) -> list[Tensor]:
-        """The means: local, real, in the parameters' shapes."""
+        """The means, in the parameters' shapes."""
         return self._means
 
 
+def signed(probes: Sequence[Tensor], products: Sequence[Tensor]) -> list[Tensor]:
+    """z * (H z), local and real, in at least float32; overwrites H z."""
+    result = []
+    for hz in products:
+        term = real(hz)
+        result.append(term.to(compute_dtype(term.dtype)))
+    if result:
+        torch._foreach_mul_(result, [real(z) for z in probes])
+    return result
+
+
 def smooth_(values: Tensor, p: Tensor, block: Block) -> Tensor:
-    """D of a tensor: |values| averaged in place over its blocks.
+    """D of a tensor: absolute values averaged in place over its blocks.
 
     Args:
-        values: estimates of the diagonal, shaped as `p` (complex: with a last dimension of 2).
+        values: absolute estimates of the diagonal, shaped as `p` (complex: with a last dimension of 2).
         p: the parameter.
         block: None averages convolution kernels (3 to 5 dimensions) over their spatial dimensions and nothing
             else; "row" does so too, and averages matrices over the input dimension; an integer averages
             runs of that many elements of the flattened tensor, whatever its shape.
     """
-    values.abs_()
     if isinstance(block, int):
         # Complex numbers: a run of `block` numbers, real and imaginary parts apart.
         parts = (-1, block, 2) if p.is_complex() else (-1, block)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import ParamsT
 
-from autoopt.optim._base import check, check_betas, clip_factor, host, readable
+from autoopt.optim._adahessian_kernel import AdaHessianKernel, can_be_fast
+from autoopt.optim._base import check, check_betas, clip_factor, readable
 from autoopt.optim._blocks import Row, real, update
 from autoopt.optim._curvature import CurvatureOptimizer
 from autoopt.optim._hessian import Block, check_block
@@ -149,6 +150,8 @@ class AdaHessian(CurvatureOptimizer):
             "maximize": maximize,
             "taken": 0,
         }
+        self._curved: set[Tensor] = set()
+        """Parameters whose last D has no zeros."""
         super().__init__(params, defaults, module=module, scaler=scaler, generator=generator)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -165,81 +168,66 @@ class AdaHessian(CurvatureOptimizer):
             self.param_groups.pop()
             raise
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._curved = set()
+
     def _update(self, diagonals: dict[Tensor, Tensor] | None) -> None:
+        if diagonals is not None:
+            # Looked up once per refresh, and where reading the answer costs no wait.
+            self._curved = {p for p, d in diagonals.items() if d.device.type == "cpu" and d.all()}
         norm = self._gradient_norm() if any(g["max_grad_norm"] > 0 for g in self.param_groups) else None
         for group in self.param_groups:
             clip = None
             if norm is not None and group["max_grad_norm"] > 0:
                 clip = clip_factor(group["max_grad_norm"], norm, 1e-6)
-            alike: dict[tuple[Any, ...], list[Row]] = {}
+            found = []
             for p, g in self._with_gradient(group):
+                state = self._state_of(p, group, diagonals)
                 d = self._diagonal(p, group, diagonals)
-                if d is None:
-                    continue
-                state = self.state[p]
-                state["step"] += 1
-                tensors = tuple(real(t) for t in (p, g, state["exp_avg"], state["exp_hessian_diag_sq"], d))
-                key = (state["step"].item(), p.device, *(t.dtype for t in tensors))
-                alike.setdefault(key, []).append(Row(tensors))
-            for (t, device, *_), rows in alike.items():
-                kernel = _Kernel(group, t, readable(clip, device))
+                if d is not None:
+                    found.append((p, g, state, d))
+            if not found:
+                continue
+            steps = [state["step"] for _, _, state, _ in found]
+            torch._foreach_add_(steps, torch.ones(()), alpha=1.0)  # a plain 1 would become a tensor for each
+            power = group["hessian_power"]
+            alike: dict[tuple[Any, ...], list[Row]] = {}
+            for p, g, state, d in found:
+                tensors: tuple[Tensor, ...] = (p, g, state["exp_avg"], state["exp_hessian_diag_sq"], d)
+                if isinstance(p, DTensor) or p.is_complex():
+                    tensors = tuple(map(real, tensors))
+                fast = can_be_fast(tensors, power)
+                key = (state["step"].item(), fast, p.device, *[t.dtype for t in tensors])
+                alike.setdefault(key, []).append(Row(tensors, scale=0.0 if p in self._curved else 1.0))
+            for (t, fast, device, *_), rows in alike.items():
+                kernel = AdaHessianKernel(group, t, readable(clip, device), fast)
                 update(rows, kernel, written=(0, 2, 3), together=group["foreach"] is not False)
+
+    def _state_of(
+        self, p: Tensor, group: dict[str, Any], diagonals: dict[Tensor, Tensor] | None
+    ) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[p]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"] = self._new_state(p, None)
+            state["exp_hessian_diag_sq"] = self._new_state(p, None)
+        if diagonals is not None and group["update_each"] > 1:
+            if "hessian_diag" not in state:
+                state["hessian_diag"] = self._new_state(p, None)
+            real(state["hessian_diag"]).copy_(diagonals[p])
+        return state
 
     def _diagonal(
         self, p: Tensor, group: dict[str, Any], diagonals: dict[Tensor, Tensor] | None
     ) -> Tensor | None:
         """This step's D, from `diagonals` or from the last refresh; None where the parameter has none yet."""
-        state = self.state[p]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"] = self._new_state(p, None)
-            state["exp_hessian_diag_sq"] = self._new_state(p, None)
         if diagonals is not None:
-            if group["update_each"] > 1:
-                if "hessian_diag" not in state:
-                    state["hessian_diag"] = self._new_state(p, None)
-                real(state["hessian_diag"]).copy_(diagonals[p])
             return diagonals[p]
+        state = self.state[p]
         if "hessian_diag" in state:
             d: Tensor = state["hessian_diag"]
             return d
         # Its first gradient came between two refreshes: Adam's step, or none where the plain formula is
         # asked.
         return torch.zeros_like(real(state["exp_avg"])) if group["bound_step"] else None
-
-
-class _Kernel:
-    """AdaHessian on a batch of (p, g, m, h, D)."""
-
-    def __init__(self, group: dict[str, Any], t: float, clip: float | Tensor | None) -> None:
-        self.b1, self.b2 = (host(b) for b in group["betas"])
-        lr = host(group["lr"])
-        self.eps = group["eps"]
-        self.power = group["hessian_power"]
-        self.bound = group["bound_step"]
-        self.clip = clip
-        self.maximize = group["maximize"]
-        self.step = lr / (1 - self.b1**t)
-        self.root = math.sqrt(1 - self.b2**t)
-        self.keep = 1 - lr * group["weight_decay"]
-
-    def __call__(self, batch: list[Row]) -> None:
-        p, g, m, h, d = (list(column) for column in zip(*(row.tensors for row in batch), strict=True))
-        if self.maximize:
-            g = list(torch._foreach_neg(g))
-        if self.clip is not None:
-            g = list(torch._foreach_mul(g, self.clip))
-        if self.bound:
-            d = [torch.where(x == 0, y.abs(), x) for x, y in zip(d, g, strict=True)]
-        torch._foreach_mul_(m, self.b1)
-        torch._foreach_add_(m, g, alpha=1 - self.b1)
-        torch._foreach_mul_(h, self.b2)
-        torch._foreach_addcmul_(h, d, d, value=1 - self.b2)
-        denominator = list(torch._foreach_sqrt(h))
-        torch._foreach_div_(denominator, self.root)
-        if self.power != 1:
-            torch._foreach_pow_(denominator, self.power)
-        torch._foreach_add_(denominator, self.eps)
-        if self.keep != 1:
-            torch._foreach_mul_(p, self.keep)
-        torch._foreach_addcdiv_(p, m, denominator, value=-self.step)
