@@ -32,7 +32,9 @@ class AdaHessian(CurvatureOptimizer):
 
     * "double_backward": the exact H z, a gradient of <g, z>. The loss must be differentiable twice: torch
       has no second derivative of fused attention, cuDNN's recurrent nets or compiled models, nor of a
-      gradient that passed through DistributedDataParallel or FSDP.
+      gradient that passed through DistributedDataParallel or FSDP. These are told. Not told is a custom
+      autograd.Function whose backward detaches what it computes without being marked `once_differentiable`:
+      it counts as linear, in "auto" too, so that its curvature is missing from D. Use differences there.
     * "finite_difference": (gradient at p + e z - gradient at p) / e on the same batch with the same random
       numbers. It needs gradients only, so it works everywhere, and float32 parameters. Both passes run with
       autocast off. The two methods have different best learning rates: tune them apart.
