@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass, field
 
-_T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23}
+T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23}
 """Two-sided 95 % quantile of Student's t by degrees of freedom."""
 
 
@@ -74,7 +74,7 @@ def noise(ours: Arm, theirs: Arm) -> float:
     if min(n, m) < 2:
         return math.inf
     error = math.sqrt(_sd(ours.losses) ** 2 / n + _sd(theirs.losses) ** 2 / m)
-    return _T_95.get(n + m - 2, 2.1) * error
+    return T_95.get(n + m - 2, 2.1) * error
 
 
 def markdown(lines: list[Line]) -> str:

@@ -88,10 +88,23 @@ class BaseOptimizer(Optimizer):
                     g = g.redistribute(p.device_mesh, p.placements)
                 yield p, g
 
-    def _refuse_sparse(self) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds parameters, as torch does."""
+        super().add_param_group(param_group)
+        for options in (self.defaults, self.param_groups[-1]):
+            if isinstance(options.get("state_dtype"), torch.dtype):
+                # By name: a checkpoint of sharded models takes numbers and strings.
+                options["state_dtype"] = str(options["state_dtype"]).removeprefix("torch.")
+
+    def _refuse_gradients(self) -> None:
         # Before anything is changed, so that a caught error leaves the parameters as they were.
         for group in self.param_groups:
             for p in group["params"]:
+                if p.grad is not None and p.grad.is_meta:
+                    raise RuntimeError(
+                        f"{type(self).__name__} cannot step on the meta device: its tensors have no values. "
+                        "Call model.to_empty(device=...) and load or draw the weights first."
+                    )
                 if p.grad is not None and p.grad.is_sparse:
                     raise RuntimeError(
                         f"{type(self).__name__} does not support sparse gradients. Build the embedding with "
@@ -103,8 +116,9 @@ class BaseOptimizer(Optimizer):
         return total_norm([g for group in self.param_groups for _, g in self._with_gradient(group)])
 
     @staticmethod
-    def _new_state(p: Tensor, dtype: torch.dtype | None) -> Tensor:
-        """Zeros like `p`, in float32 for half-precision parameters unless a dtype is asked for."""
+    def _new_state(p: Tensor, name: str | None) -> Tensor:
+        """Zeros like `p`, in float32 for half-precision parameters unless a dtype is asked for by name."""
+        dtype = None if name is None else getattr(torch, name)
         if dtype is None:
             dtype = torch.float32 if p.dtype in HALVES else p.dtype
         elif p.is_complex():

@@ -60,7 +60,8 @@ class Adan(BaseOptimizer):
         eps: added to the denominator, in the gradient's unit.
         weight_decay: lambda, decoupled from the gradient.
         max_grad_norm: gradients are scaled by min(1, max_grad_norm / (norm + eps)), with the Euclidean norm
-            of all gradients of all groups and shards; 0 does not clip.
+            of all gradients of all groups and shards; 0 does not clip. With one optimizer for each parameter the
+            norm is that parameter's alone: then clip elsewhere.
         no_prox: AdamW's form of weight decay.
         foreach: None takes the fastest way, which equals the others to float32 rounding; True batches small
             tensors, False goes one by one, both with the reference's bits.
@@ -139,7 +140,7 @@ class Adan(BaseOptimizer):
         loss = run_closure(closure)
         differentiable = self.defaults["differentiable"]
         with contextlib.nullcontext() if differentiable else torch.no_grad():
-            self._refuse_sparse()
+            self._refuse_gradients()
             norm = self._gradient_norm() if any(g["max_grad_norm"] > 0 for g in self.param_groups) else None
             for group in self.param_groups:
                 clip = None

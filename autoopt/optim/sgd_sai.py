@@ -60,7 +60,8 @@ class SGDSaI(BaseOptimizer):
         momentum: mu, in [0, 1).
         eps: added to the standard deviation, in the gradient's unit.
         weight_decay: lambda, decoupled from the gradient.
-        normalize: divide every r by the largest one (over all groups).
+        normalize: divide every r by the largest one (of this optimizer's parameters: with one optimizer for each
+            parameter every r is 1).
         max_ratio: bound of r / sqrt(n); None does not bound.
         foreach: None takes the fastest way, which equals the others to rounding; True batches small tensors,
             False goes one by one, with the same bits.
@@ -131,7 +132,7 @@ class SGDSaI(BaseOptimizer):
         """
         loss = run_closure(closure)
         with contextlib.nullcontext() if self.defaults["differentiable"] else torch.no_grad():
-            self._refuse_sparse()
+            self._refuse_gradients()
             unknown = [
                 (p, g, group)
                 for group in self.param_groups
@@ -152,11 +153,22 @@ class SGDSaI(BaseOptimizer):
                 self._step_with_floats(rows, group, largest, started)
         return loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """torch's, of tensors only: that r is known is seen from it."""
+        state: dict[str, Any] = super().state_dict()
+        state["state"] = {
+            name: {key: value for key, value in entry.items() if key != "measured"}
+            for name, entry in state["state"].items()
+        }
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for entry in self.state.values():
-            if entry.get("measured"):
-                entry["ratio"] = entry["ratio"].cpu()  # loading a state puts it on the parameter's device
+            if "ratio" in entry:
+                entry["measured"] = bool(entry["ratio"].item() > 0)
+                if entry["measured"]:
+                    entry["ratio"] = entry["ratio"].cpu()  # loading a state puts it on the parameter's device
 
     # A compiled step calls this only while there is something to measure.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -219,6 +231,8 @@ class SGDSaI(BaseOptimizer):
         largest: Tensor | None,
         started: dict[Tensor, Tensor],
     ) -> None:
+        if not pairs:
+            return  # and a compiled step reads no number from a tensor
         lr = host(group["lr"])
         over = host(largest) if largest is not None and group["normalize"] else 1.0
         # torch's fused kernel goes through memory as it lies, whatever the strides.

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.table import _T_95
+from benchmarks.table import T_95
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,5 @@ def difference(ours: Sequence[float | None], theirs: Sequence[float | None]) -> 
     if len(pairs) < len(ours):
         return None
     values = [a - b for a, b in pairs]
-    half = _T_95[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
+    half = T_95[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
     return Difference(statistics.fmean(values), half)

@@ -165,3 +165,14 @@ def test_a_regression_with_one_output_bias_converges() -> None:
 def test_bad_hyperparameters_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         SGDSaI([torch.zeros(1)], **bad)
+
+
+def test_a_checkpoint_holds_tensors_only() -> None:
+    # A flag beside them breaks torch's distributed checkpoint.
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.arange(3.0)
+    optimizer = SGDSaI([p])
+    optimizer.step()
+    saved = optimizer.state_dict()["state"][0]
+    assert all(isinstance(value, torch.Tensor) for value in saved.values())
+    assert set(saved) == {"ratio", "momentum_buffer"}
