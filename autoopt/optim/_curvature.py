@@ -128,7 +128,7 @@ class CurvatureOptimizer(BaseOptimizer):
             elif self.hessian_due and not self._idle():
                 diagonals = self._exact(self._pairs())
             else:
-                self._refuse_sparse()
+                self._refuse_gradients()
         finally:
             self._graph_offered = False
             held = [(p, p.grad.detach()) for p in self._all_params() if p.grad is not None]
@@ -153,7 +153,7 @@ class CurvatureOptimizer(BaseOptimizer):
             yield from group["params"]
 
     def _pairs(self) -> Pairs:
-        self._refuse_sparse()
+        self._refuse_gradients()
         return [pair for group in self.param_groups for pair in self._with_gradient(group)]
 
     # --- one evaluation of the closure ---
@@ -161,7 +161,7 @@ class CurvatureOptimizer(BaseOptimizer):
     def _with_closure(self, closure: Closure) -> tuple[Any, dict[Tensor, Tensor] | None]:
         if not self.hessian_due:
             loss = self._evaluate(closure, graph=False)
-            self._refuse_sparse()
+            self._refuse_gradients()
             return loss, None
         if self._method == "finite_difference":
             return self._by_differences(closure)
