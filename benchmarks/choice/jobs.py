@@ -1,0 +1,164 @@
+"""What a table needs, in the order in which it is useful: pure functions of the rows that there are.
+
+grid      every optimizer, seed 0: rates from start / 32 to start x 32 in half decades, four lengths
+repeats   seeds 1 and 2 at full length, each optimizer's two best rates
+fresh     three seeds for scoring: the four best configurations of all, AdamW's best, AdamW's default
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from autoopt.optim import registry
+from autoopt.optim.spec import Need
+from autoopt.records import BASELINE, Hyper
+from benchmarks.choice.rows import Row
+
+FRACTIONS = (1.0, 0.125, 0.25, 0.5)
+EXPONENTS = (0.0, -0.5, 0.5, -1.0, 1.0, -1.5, 1.5)
+"""Decades from the catalog's start; the last two are left out for optimizers whose steps are dear."""
+REPEATS = (1, 2)
+FRESH = (1000, 1001, 1002)
+FIRST = (
+    BASELINE,
+    "adamw",
+    "sgd",
+    "muon",
+    "adan",
+    "sgd_sai",
+    "nadam",
+    "lion",
+    "schedule_free_adamw",
+    "prodigy",
+)
+LAST = ("adahessian",)
+BASELINE_START: Hyper = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training."""
+
+    workload: str
+    optimizer: str
+    settings: tuple[tuple[str, float], ...]
+    fraction: float
+    seed: int
+
+    @property
+    def work(self) -> float:
+        """Full runs of a first-order optimizer that this takes about as long as."""
+        return self.fraction * (3.5 if _dear(self.optimizer) else 1.0)
+
+
+def of(row: Row) -> Job:
+    """The job that a row is the answer to."""
+    return _job(row["workload"], row["optimizer"], row["settings"], row["length_fraction"], row["seed"])
+
+
+def optimizers() -> list[str]:
+    """Every installed optimizer of the table, those that decide most comparisons first, the dearest last."""
+    known = [name for name in registry.names() if not registry.why_unavailable(registry.get(name))]
+    middle = [name for name in known if name not in FIRST + LAST]
+    return [name for name in (*FIRST, *middle, *LAST) if name in [BASELINE, *known]]
+
+
+def rates(optimizer: str, number: int | None = None) -> list[float]:
+    """The learning rates of an optimizer's grid, the likeliest first.
+
+    >>> rates("adamw", 3)
+    [0.003, 0.000949, 0.00949]
+    """
+    start = _start(optimizer)["lr"]
+    if optimizer == BASELINE:
+        return [start]
+    usual = 5 if _dear(optimizer) else len(EXPONENTS)
+    return [float(f"{start * 10**x:.3g}") for x in EXPONENTS[: number or usual]]
+
+
+def pending(
+    workloads: Sequence[str],
+    names: Sequence[str],
+    rows: Mapping[Job, Row],
+    *,
+    number: int | None = None,
+    fractions: Sequence[float] = FRACTIONS,
+    impossible: Iterable[tuple[str, str]] = (),
+) -> Iterator[Job]:
+    """Jobs without a row, the most useful first; those that hang on rows that are not there yet are left out.
+
+    Args:
+        number: of learning rates; all unless given.
+        impossible: pairs (workload, optimizer) that cannot be trained.
+    """
+    left = set(impossible)
+    possible = {w: [n for n in names if (w, n) not in left] for w in workloads}
+    wanted: list[Job] = []
+    for name in names:
+        able = [w for w in workloads if name in possible[w]]
+        for workload in able:
+            wanted += _grid(workload, name, number, fractions)
+        for workload in able:
+            wanted += _repeats(workload, name, number, rows)
+    for workload in workloads:
+        wanted += _fresh(workload, possible[workload], number, rows)
+    return (job for job in wanted if job not in rows)
+
+
+def total_work(workloads: Sequence[str], names: Sequence[str], number: int | None = None) -> float:
+    """All of it, in full runs of a first-order optimizer."""
+    work = 0.0
+    for name in names:
+        grid = _grid("", name, number, FRACTIONS)
+        work += sum(job.work for job in grid) + 2 * len(REPEATS) * max(job.work for job in grid)
+    return len(workloads) * (work + 6 * len(FRESH))
+
+
+def _grid(workload: str, name: str, number: int | None, fractions: Sequence[float]) -> list[Job]:
+    start = _start(name)
+    return [
+        _job(workload, name, start | {"lr": rate}, fraction, 0)
+        for fraction in fractions
+        for rate in rates(name, number)
+    ]
+
+
+def _repeats(workload: str, name: str, number: int | None, rows: Mapping[Job, Row]) -> list[Job]:
+    ranked = _ranked(workload, name, number, rows)
+    return [_again(job, seed) for job in (ranked or [])[:2] for seed in REPEATS]
+
+
+def _fresh(workload: str, names: Sequence[str], number: int | None, rows: Mapping[Job, Row]) -> list[Job]:
+    ranked = {name: _ranked(workload, name, number, rows) for name in names}
+    if any(jobs is None for jobs in ranked.values()):
+        return []
+    everything = [job for jobs in ranked.values() for job in jobs or []]
+    best = sorted(everything, key=lambda job: rows[job]["loss"])[:4]
+    best += (ranked.get("adamw") or [])[:1]
+    best += (ranked.get(BASELINE) or [])[:1]
+    return [_again(job, seed) for job in dict.fromkeys(best) for seed in FRESH]
+
+
+def _ranked(workload: str, name: str, number: int | None, rows: Mapping[Job, Row]) -> list[Job] | None:
+    """Full runs of seed 0 that did not diverge, the best first; None until all of them are there."""
+    full = _grid(workload, name, number, (1.0,))
+    if any(job not in rows for job in full):
+        return None
+    return sorted((job for job in full if not rows[job]["diverged"]), key=lambda job: rows[job]["loss"])
+
+
+def _again(job: Job, seed: int) -> Job:
+    return Job(job.workload, job.optimizer, job.settings, job.fraction, seed)
+
+
+def _job(workload: str, name: str, settings: Mapping[str, float], fraction: float, seed: int) -> Job:
+    return Job(workload, name, tuple(sorted(settings.items())), fraction, seed)
+
+
+def _start(name: str) -> Hyper:
+    return dict(BASELINE_START) if name == BASELINE else registry.get(name).start()
+
+
+def _dear(name: str) -> bool:
+    return name != BASELINE and Need.SECOND_ORDER in registry.get(name).needs

@@ -1,0 +1,1 @@
+"""The workloads, each a `model.py` in autoopt's contract: `autoopt profile benchmarks/choice/workloads/vit.py`."""
