@@ -12,9 +12,12 @@ TENSOR_RATE = "tensor_rate"
 """In a path: the learning rate comes as a tensor."""
 
 # What a path is called here is what the optimizer is given.
-ADAN: list[Options] = [{"foreach": None}, {"foreach": True}, {"foreach": False}, {"fused": True}]
+# In float64 foreach=None and foreach=True are one: where that is the only precision, one of them will do.
+ADAN_FLOAT64: list[Options] = [{"foreach": None}, {"foreach": False}, {"fused": True}]
+ADAN: list[Options] = [*ADAN_FLOAT64, {"foreach": True}]
 ADAN_TENSORS: list[Options] = [{"capturable": True}, {"differentiable": True}]
-SGD_SAI: list[Options] = [{"foreach": None}, {"foreach": True}, {"foreach": False}, {"fused": True}]
+SGD_SAI_FLOAT64 = ADAN_FLOAT64
+SGD_SAI = ADAN
 SGD_SAI_TENSORS: list[Options] = [{"differentiable": True}]
 ADAHESSIAN: list[Options] = [{"foreach": None}, {"foreach": False}]
 

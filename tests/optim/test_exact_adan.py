@@ -81,7 +81,7 @@ every_combination = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("path", _paths.ADAN, ids=str)
+@pytest.mark.parametrize("path", _paths.ADAN_FLOAT64, ids=str)
 @every_combination
 def test_every_combination_equals_the_formula(index: int, path: Options) -> None:
     """Three groups, parameters that come late or pause, a scheduled rate, a restart in the middle."""

@@ -51,6 +51,16 @@ every_case = pytest.mark.parametrize(
 )
 
 
+_known: dict[Any, tuple[Any, Any]] = {}
+
+
+def _naively(key: Any, naive: Any, grads: Course) -> tuple[Any, Any]:
+    """Where the formula ends, and the formula: the same for all paths."""
+    if key not in _known:
+        _known[key] = (follow_naively(naive, grads), naive)
+    return _known[key]
+
+
 def go(case: Case, dtype: torch.dtype, course: Callable[[list[list[Tensor]]], Course], **more: Any) -> Any:
     """Where the optimizer and its formula end, and the optimizer."""
     make, formula, options, path = case
@@ -59,7 +69,9 @@ def go(case: Case, dtype: torch.dtype, course: Callable[[list[list[Tensor]]], Co
     naive = formula(numbers(params), [options] * len(SHAPES), **more)
     optimizer = make(params, **options, **path)
     follow(optimizer, params, grads)
-    return params, follow_naively(naive, grads), optimizer, naive
+    key = (formula, str(options), dtype, course, str(more))
+    expected, naive = _naively(key, naive, grads)
+    return params, expected, optimizer, naive
 
 
 @every_case
