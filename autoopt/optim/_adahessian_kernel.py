@@ -40,7 +40,7 @@ class AdaHessianKernel:
         self.root = math.sqrt(1 - self.b2**t)
         self.keep = 1 - lr * group["weight_decay"]
         self.fast = fast
-        self._late = torch.tensor(_LATE) if fast else None
+        self._late = [torch.tensor(_LATE)] if fast else []
         self._buffer: Tensor | None = None
 
     def __call__(self, batch: list[Row]) -> None:
@@ -97,7 +97,7 @@ class AdaHessianKernel:
             w,
             h,
             [],
-            [self._late] * len(p),
+            self._late * len(p),
             lr=self.step * self.root,
             beta1=_STILL,
             beta2=self.b2,

@@ -91,12 +91,14 @@ def norm(tensor: Tensor) -> Tensor:
     dtype = compute_dtype(tensor.dtype)
     size = tensor.numel()
     if tensor.device.type != "cpu" or size <= _RUN or not is_dense(tensor):
-        return torch.linalg.vector_norm(tensor, dtype=dtype)
+        whole: Tensor = torch.linalg.vector_norm(tensor, dtype=dtype)
+        return whole
     flat = tensor.as_strided((size,), (1,))
-    whole = size // _RUN * _RUN
-    runs = torch.linalg.vector_norm(flat[:whole].view(-1, _RUN), dim=1, dtype=dtype)
-    rest = torch.linalg.vector_norm(flat[whole:], dtype=dtype)
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(runs), rest]))
+    even = size // _RUN * _RUN
+    runs = torch.linalg.vector_norm(flat[:even].view(-1, _RUN), dim=1, dtype=dtype)
+    rest = torch.linalg.vector_norm(flat[even:], dtype=dtype)
+    joined: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(runs), rest]))
+    return joined
 
 
 def _cut(row: Row, block: int) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import warnings
@@ -15,13 +16,14 @@ from torch.distributed.tensor import DTensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import ParamsT
 
-from autoopt.optim._base import BaseOptimizer, Closure, run_closure
+from autoopt.optim._base import BaseOptimizer, Closure, host, run_closure
 from autoopt.optim._difference import Buffers, RandomState, TorchState, full_precision
 from autoopt.optim._hessian import (
     Average,
     apart,
     draw,
     exact_products,
+    in_group,
     leaves,
     obstacle,
     shared_generator,
@@ -67,11 +69,17 @@ class CurvatureOptimizer(BaseOptimizer):
         """Whether the loss also depends on leaves that are no parameters."""
         self._taken = False
         """Whether the optimizer took the last gradients itself, without a backward by the closure."""
-        super().__init__(params, {**defaults, "taken": 0})
+        super().__init__(params, {**defaults, "taken": 0, "generator_state": ""})
         if hessian == "auto" and any(isinstance(p, DTensor) for p in self._all_params()):
             self._use_differences("sharded parameters have no second derivative")
         elif hessian == "auto" and isinstance(module, nn.parallel.DistributedDataParallel):
             self._use_differences("DistributedDataParallel's gradients carry no graph")
+        elif hessian == "auto" and in_group():
+            self._use_differences("gradients that are averaged over processes carry no graph")
+
+    @abstractmethod
+    def _state_of(self, p: Tensor) -> dict[str, Any]:
+        """The parameter's state, made where there is none yet."""
 
     @abstractmethod
     def _update(self, diagonals: dict[Tensor, Tensor] | None) -> None:
@@ -120,12 +128,17 @@ class CurvatureOptimizer(BaseOptimizer):
     # Tracing would follow neither the second differentiation nor the closure's second run.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step(self, closure: Closure | None) -> Any:
+        if closure is None and self._only_makes_state():
+            for group in self.param_groups:
+                for p, _ in self._with_gradient(group):
+                    self._state_of(p)
+            return None
         loss = None
         diagonals: dict[Tensor, Tensor] | None = None
         try:
             if closure is not None:
                 loss, diagonals = self._with_closure(closure)
-            elif self.hessian_due and not self._idle():
+            elif self.hessian_due:
                 diagonals = self._exact(self._pairs())
             else:
                 self._refuse_gradients()
@@ -144,9 +157,14 @@ class CurvatureOptimizer(BaseOptimizer):
                     group["taken"] += 1
         return loss
 
-    def _idle(self) -> bool:
-        # A step at rate 0 only makes the state: torch's distributed checkpoint takes one, without a closure.
-        return all(isinstance(g["lr"], float | int) and g["lr"] == 0 for g in self.param_groups)
+    def _only_makes_state(self) -> bool:
+        # torch's distributed checkpoint takes a step at rate 0 with zeros for gradients, so that a fresh
+        # optimizer has the tensors to read into. Nothing is counted: the run may as well begin here.
+        return (
+            not self.state
+            and all(host(group["lr"]) == 0 for group in self.param_groups)
+            and not any(g.requires_grad for _, g in self._pairs())
+        )
 
     def _all_params(self) -> Iterator[Tensor]:
         for group in self.param_groups:
@@ -197,15 +215,29 @@ class CurvatureOptimizer(BaseOptimizer):
             p.grad = None
         self._taken = False
         loss = run_closure(closure)
-        if isinstance(loss, Tensor) and loss.requires_grad and all(p.grad is None for p in params):
-            active = [p for p in params if p.requires_grad]
-            total = loss if self.scaler is None else self.scaler.scale(loss)
-            grads = torch.autograd.grad(total, active, create_graph=graph, allow_unused=True)
-            for p, g in zip(active, grads, strict=True):
-                p.grad = g
-            self._graph_offered = graph
-            self._taken = True
-        return loss
+        if not isinstance(loss, Tensor):
+            return loss
+        if loss.requires_grad and all(p.grad is None for p in params):
+            self._take(loss, [p for p in params if p.requires_grad], graph)
+        return loss.detach()
+
+    def _take(self, loss: Tensor, params: list[Tensor], graph: bool) -> None:
+        total = loss if self.scaler is None else self.scaler.scale(loss)
+        if not graph:
+            # Not autograd.grad: DistributedDataParallel and FSDP work in the hooks of a backward pass. Theirs
+            # is of the whole model; alone, the parameters of other optimizers stay as they are.
+            torch.autograd.backward(total, inputs=None if in_group() else params)
+            return
+        if in_group():
+            raise RuntimeError(
+                "the exact Hessian of a loss is that of one process, and this is a group of them, which may "
+                'average their gradients. Use hessian="finite_difference" with step(closure).'
+            )
+        grads = torch.autograd.grad(total, params, create_graph=True, allow_unused=True)
+        for p, g in zip(params, grads, strict=True):
+            p.grad = g
+        self._graph_offered = True
+        self._taken = True
 
     def _random_state(self) -> RandomState:
         return RandomState({p.device for p in self._all_params()})
@@ -216,7 +248,7 @@ class CurvatureOptimizer(BaseOptimizer):
         with self.graph_context():
             loss = self._evaluate(closure, graph=True)
             diagonals = self._exact(self._pairs())
-        return (loss.detach() if isinstance(loss, Tensor) else loss), diagonals
+        return loss, diagonals
 
     def _exact(self, pairs: Pairs) -> dict[Tensor, Tensor]:
         if self._method == "finite_difference":
@@ -276,9 +308,9 @@ class CurvatureOptimizer(BaseOptimizer):
             loss = self._evaluate(closure, graph=False)
             pairs = self._pairs()
             params = [p for p, _ in pairs]
-            refuse_halves(params)
+            refuse_halves(params, self.module)
             # The next backward may overwrite the memory of a gradient that the closure took (DDP's buckets).
-            base = [g.detach() if self._taken or not g._is_view() else g.detach().clone() for _, g in pairs]
+            base = [g.detach().clone() if g._is_view() else g.detach() for _, g in pairs]
             displacement, buffers = Displacement(params), Buffers(self.module)
             size = step_size(params, first["fd_step"])
             average = Average(first["n_samples"])
@@ -318,16 +350,21 @@ class CurvatureOptimizer(BaseOptimizer):
         """torch's, and the state of the probes' generator, so that a resumed run draws the same probes."""
         state: dict[str, Any] = super().state_dict()
         if self.generator is not None:
-            state["generator"] = self.generator.get_state()
+            # In a group, and as text, because that is what torch's distributed checkpoint keeps.
+            numbers = bytes(self.generator.get_state().tolist())
+            state["param_groups"][0]["generator_state"] = base64.b64encode(numbers).decode()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state to the bit, that of the generator included."""
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "generator"})
-        if "generator" in state_dict:
+        super().load_state_dict(state_dict)
+        saved = self.param_groups[0]["generator_state"]
+        for group in self.param_groups:
+            group["generator_state"] = ""  # a checkpoint looks for the key here; it would be out of date
+        if saved:
             if self.generator is None:
                 self.generator = torch.Generator()
-            self.generator.set_state(state_dict["generator"].cpu())
+            self.generator.set_state(torch.tensor(list(base64.b64decode(saved)), dtype=torch.uint8))
 
 
 def _apart(grads: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -89,6 +89,9 @@ def full_precision(module: nn.Module | None, devices: Iterable[torch.device]) ->
         stack.enter_context(off())
         if module is not None:
             # The closure may enter autocast by itself: its model then runs with it switched off again.
-            stack.callback(module.register_forward_pre_hook(before, prepend=True).remove)
-            stack.callback(module.register_forward_hook(after, always_call=True).remove)
+            # Accelerate replaces `forward` itself by one that enters autocast: there the parts switch it off.
+            replaced = "forward" in vars(module)
+            for part in [module, *module.children()] if replaced else [module]:
+                stack.callback(part.register_forward_pre_hook(before, prepend=True).remove)
+                stack.callback(part.register_forward_hook(after, always_call=True).remove)
         yield

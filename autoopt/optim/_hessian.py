@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from autoopt.optim._blocks import compute_dtype, local, real
 
@@ -27,8 +28,8 @@ def draw(
     that shards agree with one device.
     """
     drawn: list[Tensor] = []
-    for (on_cpu, dtype, sharded), run in groupby(params, partial(_kind, generator=generator)):
-        run = list(run)
+    for (on_cpu, dtype, sharded), alike in groupby(params, partial(_kind, generator=generator)):
+        run = list(alike)
         device = torch.device("cpu") if on_cpu else generator.device if generator else run[0].device
         # A CPU's numbers run on from call to call, so one call serves many parameters; a GPU's do not, and
         # whole tensors of sharded parameters are better made one by one.
@@ -36,7 +37,7 @@ def draw(
             sizes = [p.numel() * (2 if p.is_complex() else 1) for p in some]
             z = torch.empty(sum(sizes), dtype=dtype, device=device).random_(0, 2, generator=generator)
             z.mul_(2 * size).sub_(size)
-            drawn += [_shaped(piece, p) for piece, p in zip(z.split(sizes), some, strict=True)]
+            drawn += [_shaped(piece, p) for piece, p in zip(torch.split(z, sizes), some, strict=True)]
     return drawn
 
 
@@ -52,9 +53,14 @@ def _shaped(signs: Tensor, p: Tensor) -> Tensor:
     return distribute_tensor(z, p.device_mesh, p.placements) if isinstance(p, DTensor) else z
 
 
+def in_group() -> bool:
+    """Whether other processes may have a part of the batch, or of the parameters."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 def shared_generator() -> torch.Generator | None:
     """A generator with the same seed on every rank; None where there is one process only."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not in_group():
         return None
     seed: list[int] = [int(torch.randint(0, 2**62, ()).item())]
     dist.broadcast_object_list(seed)
@@ -186,23 +192,45 @@ def smooth_(values: Tensor, p: Tensor, block: Block) -> Tensor:
         parts = (-1, block, 2) if p.is_complex() else (-1, block)
         runs = values.reshape(parts)
         return values.copy_(runs.mean(1, keepdim=True).expand_as(runs).reshape(values.shape))
-    dims: list[int] = []
-    if 3 <= p.dim() <= 5:
-        dims = list(range(2, p.dim()))
-    elif p.dim() == 2 and block == "row":
-        dims = [1]
+    dims = _mean_dims(block, p)
     return values.copy_(values.mean(dims, keepdim=True).expand_as(values)) if dims else values
 
 
+def _mean_dims(block: Block, p: Tensor) -> list[int]:
+    if 3 <= p.dim() <= 5:
+        return list(range(2, p.dim()))
+    return [1] if p.dim() == 2 and block == "row" else []
+
+
 def check_block(block: Block, params: Iterable[tuple[str, Tensor]]) -> None:
-    """Raises ValueError, naming the parameter, where a block length does not divide a tensor."""
-    if block is None or block == "row":
-        return
-    if not isinstance(block, int) or isinstance(block, bool) or block < 1:
+    """Raises ValueError, naming the parameter, where a block does not divide a tensor or crosses its shards."""
+    length = isinstance(block, int) and not isinstance(block, bool) and block >= 1
+    if not length and block is not None and block != "row":
         raise ValueError(f'block must be None, "row" or a positive integer, not {block!r}')
     for name, p in params:
-        if p.numel() % block:
+        if isinstance(block, int) and p.numel() % block:
             raise ValueError(
                 f"block {block} does not divide the {p.numel()} elements of {name}, shape {tuple(p.shape)}. "
                 "Give it a parameter group of its own with another block, or block=None."
             )
+        if isinstance(p, DTensor) and _crosses(block, p):
+            what = f"block {block}" if block is not None else "the mean over a kernel"
+            raise ValueError(
+                f"{what} crosses the shards of {name}, shape {tuple(p.shape)}, placements {p.placements}. "
+                "Shard it along its first dimension, or choose a block that divides each shard."
+            )
+
+
+def _crosses(block: Block, p: DTensor) -> bool:
+    """Whether D would be averaged over numbers of several ranks; the same answer on all of them."""
+    split = [(q, p.device_mesh.size(i)) for i, q in enumerate(p.placements) if not q.is_replicate()]
+    if not isinstance(block, int):
+        means = _mean_dims(block, p)
+        return any(getattr(q, "dim", 0) in means for q, _ in split)
+    if not split:
+        return False
+    if len(split) > 1 or split[0][0] != Shard(0):
+        return True  # a shard is no run of the flattened tensor
+    rows, processes = p.size(0), split[0][1]
+    chunk = -(-rows // processes)  # of every rank but the last ones, which get what is left
+    return chunk < rows and chunk * math.prod(p.shape[1:]) % block != 0

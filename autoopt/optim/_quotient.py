@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from autoopt.optim._base import total_norm
 from autoopt.optim._blocks import HALVES, real
 
 
-def refuse_halves(params: Sequence[Tensor]) -> None:
-    """Raises RuntimeError for parameters of half precision."""
+def refuse_halves(params: Sequence[Tensor], module: nn.Module | None) -> None:
+    """Raises RuntimeError where parameters are of half precision, or `module` computes with such copies."""
     for p in params:
         if p.dtype in HALVES:
             raise RuntimeError(
                 f"AdaHessian by finite differences needs float32 parameters, not {p.dtype}: the "
                 "perturbation would be rounded away. Keep them in float32 and compute under autocast."
             )
+    if module is None:
+        if any(isinstance(p, DTensor) for p in params):
+            raise RuntimeError(
+                "AdaHessian by finite differences needs module= where parameters are sharded: without the "
+                "model it cannot see whether the passes round the perturbation away."
+            )
+        return
+    for name, part in module.named_modules():
+        dtype = _passes_dtype(part)
+        if dtype in HALVES:
+            raise RuntimeError(
+                f"AdaHessian by finite differences needs passes in float32, but {name or 'the model'} casts "
+                f"its parameters to {dtype}, which rounds the perturbation away. Leave param_dtype out of its "
+                "mixed precision."
+            )
+
+
+def _passes_dtype(part: nn.Module) -> torch.dtype | None:
+    """What FSDP or DistributedDataParallel casts the parameters to, if anything."""
+    policy: Any = getattr(
+        part, "mixed_precision", None
+    )  # DistributedDataParallel's name, and the first FSDP's
+    if isinstance(part, FSDPModule):
+        wrapper: FSDPModule = part
+        policy = wrapper._get_fsdp_state()._mp_policy
+    dtype: torch.dtype | None = getattr(policy, "param_dtype", None)
+    return dtype
 
 
 @torch.no_grad()

@@ -72,15 +72,17 @@ class AdaHessian(CurvatureOptimizer):
         update_each: steps between fresh D; the last one is used in between.
         n_samples: probes whose z * (H z) is averaged before the absolute value.
         block: None, "row" (matrices: mean over the input dimension), or the length of runs of the flattened
-            tensor over which D is averaged. Per group.
-        hessian: a method, or "auto": exact where the loss allows it, else by differences; `reason` says why.
+            tensor over which D is averaged, within one shard. Per group.
+        hessian: a method, or "auto": exact where the loss allows it, else, and in a group of processes, by
+            differences; `reason` says why.
         fd_step: e, as a fraction of the parameters' root mean square (rounded to a power of two). Smooth nets
             are best at 1e-3 (error 0.1 to 0.2 %); the kinks of ReLU ask for less.
         bound_step: where the curvature is zero (a parameter that enters linearly), use D = |g|: Adam's step
             instead of one of lr/eps. False is the plain formula.
         max_grad_norm: clips the gradient, after H z, by its norm over all groups and shards; 0 does not.
         module: the model; its buffers (BatchNorm's statistics) are then moved once per step only, and
-            autocast is switched off inside it for differences.
+            autocast is switched off inside it for differences. Required where parameters are sharded: mixed
+            precision that casts them is looked for in it, and refused.
         scaler: the GradScaler that scales the loss. The optimizer then divides gradients and H z by the scale
             and skips the step on overflow; call `optimizer.step(closure)` or `scaler.step(optimizer)`, and
             `scaler.update()` after it.
@@ -90,7 +92,7 @@ class AdaHessian(CurvatureOptimizer):
         maximize: ascend instead of descend.
 
     Raises:
-        ValueError: a hyperparameter outside its range; a block that does not divide a parameter.
+        ValueError: a hyperparameter outside its range; a block that does not divide a parameter or a shard.
         RuntimeError: a sparse gradient; no graph, no closure or no method where one is needed.
 
     Example:
@@ -157,7 +159,7 @@ class AdaHessian(CurvatureOptimizer):
         super().__init__(params, defaults, module=module, scaler=scaler, generator=generator)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds parameters; a block that does not divide one of them is refused by name."""
+        """Adds parameters; a block that does not divide one of them, or its shards, is refused by name."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         index = len(self.param_groups) - 1
@@ -185,7 +187,7 @@ class AdaHessian(CurvatureOptimizer):
                 clip = clip_factor(group["max_grad_norm"], norm, 1e-6)
             found = []
             for p, g in self._with_gradient(group):
-                state = self._state_of(p, group, diagonals)
+                state = self._state_of(p)
                 d = self._diagonal(p, group, diagonals)
                 if d is not None:
                     found.append((p, g, state, d))
@@ -206,30 +208,28 @@ class AdaHessian(CurvatureOptimizer):
                 kernel = AdaHessianKernel(group, t, readable(clip, device), fast)
                 update(rows, kernel, written=(0, 2, 3), together=group["foreach"] is not False)
 
-    def _state_of(
-        self, p: Tensor, group: dict[str, Any], diagonals: dict[Tensor, Tensor] | None
-    ) -> dict[str, Any]:
+    def _state_of(self, p: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[p]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"] = self._new_state(p, None)
             state["exp_hessian_diag_sq"] = self._new_state(p, None)
-        if diagonals is not None and group["update_each"] > 1:
-            if "hessian_diag" not in state:
+            if self.param_groups[0]["update_each"] > 1:
                 state["hessian_diag"] = self._new_state(p, None)
-            real(state["hessian_diag"]).copy_(diagonals[p])
         return state
 
     def _diagonal(
         self, p: Tensor, group: dict[str, Any], diagonals: dict[Tensor, Tensor] | None
     ) -> Tensor | None:
         """This step's D, from `diagonals` or from the last refresh; None where the parameter has none yet."""
-        if diagonals is not None:
-            return diagonals[p]
         state = self.state[p]
-        if "hessian_diag" in state:
-            d: Tensor = state["hessian_diag"]
-            return d
-        # Its first gradient came between two refreshes: Adam's step, or none where the plain formula is
-        # asked.
-        return torch.zeros_like(real(state["exp_avg"])) if group["bound_step"] else None
+        if diagonals is not None:
+            if self.param_groups[0]["update_each"] > 1:
+                if "hessian_diag" not in state:  # the option was changed during the run
+                    state["hessian_diag"] = self._new_state(p, None)
+                real(state["hessian_diag"]).copy_(diagonals[p])
+            return diagonals[p]
+        last: Tensor | None = state.get("hessian_diag")
+        if group["bound_step"]:  # zeros, where the first gradient came between two refreshes: Adam's step
+            return torch.zeros_like(real(state["exp_avg"])) if last is None else last
+        return last if state["step"].item() > 0 else None  # the plain formula waits for a refresh

@@ -32,7 +32,12 @@ Check = Callable[[Path], None]
 """Gets a folder that all processes share, also those of the next world size."""
 
 # Each has CHECKS, a dict from world size to checks. Larger worlds run later.
-MODULES = ("test_everywhere_ddp", "test_distributed_own")
+MODULES = (
+    "test_everywhere_ddp",
+    "test_distributed_own",
+    "test_everywhere_checkpoint",
+    "test_everywhere_limits",
+)
 WORLDS = (2, 4)
 STEPS = 5
 LIMIT = 20

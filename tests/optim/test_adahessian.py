@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import weakref
@@ -193,6 +194,36 @@ def test_step_breaks_the_reference_cycle(drive: Callable[[AdaHessian, list[Tenso
         gc.enable()
 
 
+@pytest.mark.parametrize("hessian", ["double_backward", "finite_difference", "auto"])
+def test_the_returned_loss_carries_no_graph(
+    hessian: Literal["double_backward", "finite_difference", "auto"],
+) -> None:
+    params = start((3,))
+    optimizer = AdaHessian(params, hessian=hessian, update_each=2)
+
+    def with_backward() -> Tensor:
+        optimizer.zero_grad()
+        loss = quartic(params)
+        torch.autograd.backward(loss, create_graph=optimizer.create_graph)
+        return loss
+
+    for closure in (lambda: quartic(params), with_backward):
+        for _ in range(2):
+            float(optimizer.step(closure))  # a graph would make it warn
+
+
+@pytest.mark.parametrize("hessian", ["double_backward", "finite_difference"])
+def test_parameters_of_another_optimizer_keep_their_gradients(
+    hessian: Literal["double_backward", "finite_difference"],
+) -> None:
+    ours, other = start((3,), (2, 2))
+    other.grad = torch.ones_like(other)
+    optimizer = AdaHessian([ours], hessian=hessian, update_each=2)
+    for _ in range(3):
+        optimizer.step(lambda: quartic([ours, other]))
+    assert torch.equal(other.grad, torch.ones_like(other))
+
+
 def physics_loss(net: nn.Module) -> Tensor:
     """A loss that itself differentiates: u'' + u = 0 at some points."""
     x = torch.linspace(0, 1, 16).unsqueeze(1).requires_grad_()
@@ -330,6 +361,64 @@ def test_a_first_gradient_between_refreshes_takes_a_bounded_step() -> None:
     optimizer.step(lambda: (early**2).sum())
     optimizer.step(lambda: (early**2).sum() + (late**2).sum())
     assert late.item() == pytest.approx(0.85, abs=1e-3)
+
+
+def test_without_the_bound_a_first_gradient_between_refreshes_waits() -> None:
+    early, late = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+    optimizer = AdaHessian([early, late], update_each=3, bound_step=False)
+    optimizer.step(lambda: (early**2).sum())
+    for _ in range(2):
+        optimizer.step(lambda: (early**2).sum() + (late**2).sum())
+    assert late.item() == 1
+    optimizer.step(lambda: (early**2).sum() + (late**2).sum())
+    assert late.item() == pytest.approx(0.85, abs=1e-3)
+
+
+# --- checkpoints ---
+
+
+@pytest.mark.parametrize("lr", [0.0, torch.tensor(0.0)], ids=["float", "tensor"])
+@pytest.mark.parametrize("hessian", ["double_backward", "finite_difference"])
+def test_an_idle_step_makes_the_state_and_counts_nothing(
+    hessian: Literal["double_backward", "finite_difference"], lr: float | Tensor
+) -> None:
+    """torch's distributed checkpoint takes one, at rate 0 with zeros for gradients."""
+    params = start((3,), (2, 2))
+    scaler = torch.amp.GradScaler("cpu")
+    optimizer = AdaHessian(params, lr, hessian=hessian, update_each=3, scaler=scaler)
+    for p in params:
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert optimizer.hessian_due
+    for p in params:
+        state = optimizer.state[p]
+        assert set(state) == {"step", "exp_avg", "exp_hessian_diag_sq", "hessian_diag"}
+        assert not any(t.any() for t in state.values())
+
+
+def test_a_warm_up_from_zero_is_no_idle_step() -> None:
+    params = start((3,))
+    optimizer = AdaHessian(params, 0.0)
+    backward_first(optimizer, params)
+    assert optimizer.state[params[0]]["step"] == 1
+    assert optimizer.state[params[0]]["exp_hessian_diag_sq"].all()
+
+
+@pytest.mark.parametrize("seed", [None, 9])
+def test_the_probes_go_on_after_a_checkpoint(seed: int | None) -> None:
+    params = start((3,), (2, 2))
+    optimizer = AdaHessian(params, generator=torch.Generator().manual_seed(7))
+    for _ in range(2):
+        optimizer.step(lambda: quartic(params))
+    saved = copy.deepcopy(optimizer.state_dict())
+    copies = [p.detach().clone().requires_grad_() for p in params]
+    for _ in range(3):
+        optimizer.step(lambda: quartic(params))
+    resumed = AdaHessian(copies, generator=None if seed is None else torch.Generator().manual_seed(seed))
+    resumed.load_state_dict(saved)
+    for _ in range(3):
+        resumed.step(lambda: quartic(copies))
+    assert all(torch.equal(p, q) for p, q in zip(params, copies, strict=True))
 
 
 # --- the difference quotient ---

@@ -17,26 +17,27 @@ Loss = Callable[[], Tensor]
 Step = Callable[[AdaHessian, Loss], None]
 Hessian = Literal["double_backward", "finite_difference"]
 EARLY, LATE = 100, 1000
+SOON = 300
 
 
 def physics() -> tuple[nn.Module, Loss]:
-    """A loss that itself differentiates: u' + u = 0 at some points, u(0) = 1."""
-    net = nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
-    points = torch.linspace(0, 1, 4).unsqueeze(1)
+    """A loss that itself differentiates: u' + u = 1 at two points."""
+    net = nn.Sequential(nn.Linear(1, 2), nn.Tanh())
+    points = torch.tensor([[0.0], [1.0]])
 
     def loss() -> Tensor:
         x = points.clone().requires_grad_()
         u: Tensor = net(x)
         (du,) = torch.autograd.grad(u.sum(), x, create_graph=True)
-        total: Tensor = (du + u).square().mean() + (u[0] - 1).square().sum()
+        total: Tensor = (du + u - 1).square().mean()
         return total
 
     return net, loss
 
 
 def recurrent(kind: type[nn.RNNBase]) -> tuple[nn.Module, Loss]:
-    net: nn.Module = kind(2, 2)
-    x = torch.randn(2, 1, 2)
+    net: nn.Module = kind(1, 1, bias=False)
+    x = torch.randn(2, 2, 1)
 
     def loss() -> Tensor:
         out: Tensor = net(x)[0]
@@ -73,6 +74,15 @@ def backward_first(optimizer: AdaHessian, loss: Loss) -> None:
     optimizer.step()
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from several threads, which wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @contextmanager
 def no_collection() -> Iterator[None]:
     gc.collect()
@@ -99,17 +109,18 @@ CASES: list[tuple[Hessian, Step]] = [
 ]
 
 
-# Every convention on the hard case; 1000 steps take seconds, so the recurrent nets share them.
-RUNS: list[tuple[str, Hessian, Step]] = [
-    *[("physics", hessian, step) for hessian, step in CASES],
-    ("lstm", "double_backward", closure_with_backward),
-    ("gru", "double_backward", backward_first),
-    ("lstm", "finite_difference", closure),
+# 1000 steps take seconds: where a graph is built and the closure calls backward, for a loss that differentiates and
+# for a recurrent net. A leak of the other conventions shows as well in 200 steps.
+RUNS: list[tuple[str, Hessian, Step, int]] = [
+    *[("physics", *case, LATE if case[1] is closure_with_backward else SOON) for case in CASES],
+    ("lstm", "double_backward", closure_with_backward, LATE),
+    ("gru", "double_backward", backward_first, SOON),
+    ("lstm", "finite_difference", closure, SOON),
 ]
 
 
-@pytest.mark.parametrize(("task", "hessian", "step"), RUNS)
-def test_memory_is_flat_over_1000_steps(task: str, hessian: Hessian, step: Step) -> None:
+@pytest.mark.parametrize(("task", "hessian", "step", "late"), RUNS)
+def test_memory_is_flat(task: str, hessian: Hessian, step: Step, late: int) -> None:
     torch.manual_seed(0)
     net, loss = TASKS[task]()
     optimizer = AdaHessian(net.parameters(), lr=1e-3, hessian=hessian, module=net)
@@ -117,7 +128,7 @@ def test_memory_is_flat_over_1000_steps(task: str, hessian: Hessian, step: Step)
         for _ in range(EARLY):
             step(optimizer, loss)
         early = live()
-        for _ in range(LATE - EARLY):
+        for _ in range(late - EARLY):
             step(optimizer, loss)
         assert live() == early
 
