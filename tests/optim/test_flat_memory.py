@@ -112,7 +112,10 @@ CASES: list[tuple[Hessian, Step]] = [
 # 1000 steps take seconds: where a graph is built and the closure calls backward, for a loss that differentiates and
 # for a recurrent net. A leak of the other conventions shows as well in 200 steps.
 RUNS: list[tuple[str, Hessian, Step, int]] = [
-    *[("physics", *case, LATE if case[1] is closure_with_backward else SOON) for case in CASES],
+    *[
+        ("physics", *case, LATE if case == ("double_backward", closure_with_backward) else SOON)
+        for case in CASES
+    ],
     ("lstm", "double_backward", closure_with_backward, LATE),
     ("gru", "double_backward", backward_first, SOON),
     ("lstm", "finite_difference", closure, SOON),
