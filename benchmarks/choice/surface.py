@@ -13,7 +13,7 @@ import statistics
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from benchmarks.choice.rows import Row
 
 FLOOR = 0.01
 """c as a share of the loss at initialization."""
-DEFAULT_RATE = jobs.ADAMW_DEFAULT["lr"]
+DEFAULT_RATE = jobs.BASELINE_START["lr"]
 """Of AdamW where nobody says anything: the baseline of every comparison."""
 _FRESH_SEEDS = min(jobs.FRESH)
 _FEWEST_RATES = 3
@@ -82,9 +82,9 @@ class Surface:
         self._tuning: dict[str, dict[int, list[tuple[float, Point]]]] = {}
         self._fresh: dict[str, list[tuple[float, Point]]] = {}
         self._pace: dict[str, float] = {}
+        self._curves: dict[str, dict[float, list[tuple[float, float]]]] = {}
         self._build(table)
-        self.optimizers = sorted(self._tuning)
-        self._default = self._measure_default(table)
+        self.optimizers = sorted(set(self._tuning) - {BASELINE})
         self.spread = self._measure_spread(table)
         self.startup_seconds = _median([r["startup_seconds"] for r in table])
         self.evaluate_seconds = _median([r["evaluate_seconds"] for r in table if not r["diverged"]])
@@ -107,8 +107,8 @@ class Surface:
 
     def trial(self, optimizer: str, rate: float, steps: int, fresh: bool = False) -> Point:
         """What a trial gives: on fresh seeds of the full length what those gave, else what the tuning's seed gave."""
-        if optimizer == BASELINE:
-            return self._baseline(rate, steps, fresh)
+        if optimizer == BASELINE and BASELINE not in self._tuning:
+            optimizer = "adamw"
         x = math.log10(rate)
         if fresh and steps >= self.steps:
             return _along(self._fresh[optimizer], x, self.worst)
@@ -124,19 +124,16 @@ class Surface:
             return Point(self.worst, True, (a if share < 0.5 else b).share)
         return Point(min(self.worst, a.v + share * (b.v - a.v)))
 
-    def _baseline(self, rate: float, steps: int, fresh: bool) -> Point:
-        """AdamW's surface, moved by what torch's other defaults were measured to make at their rate."""
-        if fresh and steps >= self.steps and self._default is not None and rate == DEFAULT_RATE:
-            return self._default
-        point = self.trial("adamw", rate, steps, fresh)
-        if self._default is None or point.diverged or self._default.diverged:
-            return point
-        apart = self._default.v - self.trial("adamw", DEFAULT_RATE, self.steps, fresh=True).v
-        return replace(point, v=min(self.worst, point.v + apart))
-
     def score(self, optimizer: str, rate: float) -> Point:
         """What a choice is worth: the full length on the table's fresh seeds, where it has any near this rate."""
         return self.trial(optimizer, rate, self.steps, fresh=True)
+
+    def course(self, optimizer: str, rate: float, share: float) -> float:
+        """The training loss after a share of the full run: the curve of the measured run with the nearest rate."""
+        x = math.log10(rate)
+        curves = self._curves[optimizer]
+        curve = curves[min(curves, key=lambda known: abs(known - x))]
+        return float(np.interp(share, [at for at, _ in curve], [loss for _, loss in curve]))
 
     def best(self) -> tuple[str, float, float]:
         """The best known: optimizer, rate, v."""
@@ -151,7 +148,7 @@ class Surface:
 
     def step_seconds(self, optimizer: str) -> float:
         """Seconds of one step."""
-        return self._pace["adamw" if optimizer == BASELINE else optimizer]
+        return self._pace[optimizer if optimizer in self._pace else "adamw"]
 
     def seconds(self, optimizer: str, steps: int, share: float = 1.0) -> float:
         """Seconds of a whole trial, start and validation included; of one that diverged, until it was stopped."""
@@ -180,10 +177,15 @@ class Surface:
                 fresh[name][_x(row)].append(row)
         for name, lengths in tuned.items():
             full = [r for some in lengths.get(self.steps, {}).values() for r in some if not r["diverged"]]
-            known = {steps: by_rate for steps, by_rate in lengths.items() if len(by_rate) >= _FEWEST_RATES}
+            known = {
+                steps: by_rate
+                for steps, by_rate in lengths.items()
+                if name == BASELINE or len(by_rate) >= _FEWEST_RATES
+            }
             if not full or self.steps not in known or len(known) < 2:
                 continue
             self._pace[name] = statistics.median(r["seconds"] / r["steps"] for r in full)
+            self._curves[name] = {_x(r): r["curve"] for r in full if r["curve"]}
             self._tuning[name] = {
                 steps: sorted((x, self._point(some)) for x, some in by_rate.items())
                 for steps, by_rate in known.items()
@@ -221,14 +223,6 @@ class Surface:
                 if x in line and not line[x].diverged and not again.diverged:
                     gaps.append(again.v - line[x].v)
         return max(0.0, statistics.median(gaps)) if gaps else 0.0
-
-    def _measure_default(self, table: Sequence[Row]) -> Point | None:
-        some = [
-            r
-            for r in table
-            if r["optimizer"] == "adamw" and r["steps"] == self.steps and r["settings"] == jobs.ADAMW_DEFAULT
-        ]
-        return self._point(some) if some else None
 
     def _measure_spread(self, table: Sequence[Row]) -> Spread:
         """From the repeats at the full length, pooled over configurations."""
