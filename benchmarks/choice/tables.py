@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import cache
@@ -38,12 +39,12 @@ from benchmarks.choice.rows import Row
 FOLDER = Path(__file__).with_name("workloads")
 TYPICAL_SECONDS = 1.9
 """CPU time of a full run, before the first one was measured."""
+_LOOK = 20
+"""So many rows until the list of jobs is made anew."""
 
 
 def main() -> None:
     flags = _flags()
-    # Fork before anything starts a thread; workers import nothing again.
-    torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, _interrupt)
     work = jobs.total_work(flags.only, flags.optimizers, flags.rates)
     print(
@@ -102,13 +103,15 @@ class Table:
         """Trains what is missing, for at most so many seconds (the runs in flight are finished)."""
         begin, worked = time.monotonic(), 0.0
         total = jobs.total_work(workloads, names, number)
+        done = sum(job.work for job in self.rows if job.workload in workloads and job.optimizer in names)
         flying: dict[Future[Row | str], Job] = {}
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, context, _begin_worker, (os.getpid(), self._folder)) as pool:
+        waiting: deque[Job] = deque()
+        looked = -_LOOK
+        with _pool(workers, self._folder) as pool:
             try:
                 while True:
-                    missing = list(
-                        jobs.pending(
+                    if not waiting or len(self.rows) >= looked + _LOOK:  # rows bring jobs that hang on them
+                        found = jobs.pending(
                             workloads,
                             names,
                             self.rows,
@@ -116,24 +119,19 @@ class Table:
                             fractions=fractions,
                             impossible=self.impossible,
                         )
-                    )
-                    if time.monotonic() - begin < seconds:
-                        for job in missing:
-                            if len(flying) >= workers:
-                                break
-                            if job not in flying.values():
-                                flying[pool.submit(_train, job, self._steps[job.workload])] = job
+                        waiting = deque(job for job in found if job not in flying.values())
+                        looked = len(self.rows)
+                    while waiting and len(flying) < workers and time.monotonic() - begin < seconds:
+                        job = waiting.popleft()
+                        if (job.workload, job.optimizer) not in self.impossible:
+                            flying[pool.submit(_train, job, self._steps[job.workload])] = job
                     if not flying:
                         return
                     for future in wait(flying, return_when=FIRST_COMPLETED).done:
                         job = flying.pop(future)
-                        worked += job.work
-                        done = sum(
-                            j.work for j in self.rows if j.workload in workloads and j.optimizer in names
-                        )
-                        left = total - done - job.work
-                        pace = (time.monotonic() - begin) / worked
-                        self._take(job, future.result(), f"about {max(left, 0) * pace / 60:.0f} min left")
+                        worked, done = worked + job.work, done + job.work
+                        left = max(total - done, 0.0) * (time.monotonic() - begin) / worked
+                        self._take(job, future.result(), f"about {left / 60:.0f} min left")
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -152,26 +150,34 @@ class Table:
         print(f"{len(self.rows)} rows, {left}; {what}: {loss}, {row['seconds']:.2f} s", flush=True)
 
 
+def _pool(workers: int, folder: Path) -> ProcessPoolExecutor:
+    """Processes that are forked from one that has imported all and run nothing, so that no thread is lost."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.choice.tables"])
+    return ProcessPoolExecutor(workers, context, _begin_worker, (folder,))
+
+
 # --- in a worker ---------------------------------------------------------------------------------------------
 
 _folder = FOLDER
 
 
-def _begin_worker(parent: int, folder: Path) -> None:
-    """Once per worker: deaf to Ctrl-C, which is the parent's affair, and gone when the parent is."""
+def _begin_worker(folder: Path) -> None:
+    """Once per worker: deaf to Ctrl-C, which is the command's affair, and gone when the command is."""
     global _folder
     _folder = folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True).start()
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
     torch.set_num_threads(1)
     # The first optimizer of a process imports torch's compiler: no run shall pay for that.
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 
-def _outlive_nobody(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
+def _outlive_nobody() -> None:
+    """Waits for the end of the process that started this one, and ends this one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
