@@ -210,7 +210,10 @@ def _tpe(
     sampler = optuna.samplers.TPESampler(
         seed=world.tuning, n_startup_trials=_STARTS, constant_liar=workers > 1
     )
-    study = optuna.create_study(direction="minimize", sampler=sampler, pruner=pruner)
+    # Hyperband draws a trial's bracket from the study's name, which is random unless it is given.
+    study = optuna.create_study(
+        study_name=f"tuning {world.tuning}", direction="minimize", sampler=sampler, pruner=pruner
+    )
     choices: dict[int, Choice] = {}
 
     def ask(now: float) -> tuple[float, Callable[[], None]] | None:
