@@ -64,17 +64,22 @@ def optimizers() -> list[str]:
     return [name for name in (*FIRST, *middle, *LAST) if name in [BASELINE, *known]]
 
 
+def start(name: str) -> Hyper:
+    """The settings in the middle of an optimizer's grid: the catalog's, or the baseline's."""
+    return dict(BASELINE_START) if name == BASELINE else registry.get(name).start()
+
+
 def rates(optimizer: str, number: int | None = None) -> list[float]:
     """The learning rates of an optimizer's grid, the likeliest first.
 
     >>> rates("adamw", 3)
     [0.003, 0.000949, 0.00949]
     """
-    start = _start(optimizer)["lr"]
+    middle = start(optimizer)["lr"]
     if optimizer == BASELINE:
-        return [start]
+        return [middle]
     usual = 5 if _dear(optimizer) else len(EXPONENTS)
-    return [float(f"{start * 10**x:.3g}") for x in EXPONENTS[: number or usual]]
+    return [float(f"{middle * 10**x:.3g}") for x in EXPONENTS[: number or usual]]
 
 
 def pending(
@@ -116,9 +121,9 @@ def total_work(workloads: Sequence[str], names: Sequence[str], number: int | Non
 
 
 def _grid(workload: str, name: str, number: int | None, fractions: Sequence[float]) -> list[Job]:
-    start = _start(name)
+    middle = start(name)
     return [
-        _job(workload, name, start | {"lr": rate}, fraction, 0)
+        _job(workload, name, middle | {"lr": rate}, fraction, 0)
         for fraction in fractions
         for rate in rates(name, number)
     ]
@@ -154,10 +159,6 @@ def _again(job: Job, seed: int) -> Job:
 
 def _job(workload: str, name: str, settings: Mapping[str, float], fraction: float, seed: int) -> Job:
     return Job(workload, name, tuple(sorted(settings.items())), fraction, seed)
-
-
-def _start(name: str) -> Hyper:
-    return dict(BASELINE_START) if name == BASELINE else registry.get(name).start()
 
 
 def _dear(name: str) -> bool:

@@ -10,9 +10,10 @@
 | initial_loss | validation loss before training, of this seed |
 | metric | of the workload's METRIC, or null |
 | diverged | the training loss was not finite, or far above the first one for long |
-| seconds | of the training steps, data included: CPU time, so that other processes count little; a diverged run ends early |
-| startup_seconds | restoring the weights and building the optimizer, likewise |
-| evaluate_seconds | the validation, likewise |
+| seconds | of the training steps, data included: steps_done x the cost of a step that `costs.py` measured |
+| cpu_seconds | CPU time that these steps took when the row was made, beside other processes |
+| startup_seconds | CPU time of restoring the weights and building the optimizer |
+| evaluate_seconds | CPU time of the validation |
 | wall_seconds | all of the run on the clock |
 | steps_done | fewer than `steps` if it diverged |
 | curve | at most ten pairs (fraction of the run, mean training loss since the pair before) |
@@ -81,7 +82,8 @@ def row(workload: str, result: TrialResult, **others: Any) -> Row:
         "loss": _short(result.loss),
         "metric": _short(result.metric),
         "diverged": result.outcome is Outcome.DIVERGED,
-        "seconds": _short(share * (seconds["train"] + seconds["data"])),
+        "seconds": _short(share * (seconds["train"] + seconds["data"])),  # until `costs.py` prices it
+        "cpu_seconds": _short(share * (seconds["train"] + seconds["data"])),
         "startup_seconds": _short(share * seconds["build"]),
         "evaluate_seconds": _short(share * seconds["evaluate"]),
         "wall_seconds": _short(seconds["total"]),

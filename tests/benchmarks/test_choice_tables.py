@@ -10,7 +10,7 @@ import torch
 from autoopt.errors import OptimizerUnavailable
 from autoopt.records import BASELINE
 from autoopt.workload import load
-from benchmarks.choice import HELD_OUT, WORKLOADS, jobs, rows
+from benchmarks.choice import HELD_OUT, WORKLOADS, costs, jobs, rows
 from benchmarks.choice.jobs import Job
 from benchmarks.choice.rows import Row
 from benchmarks.choice.tables import Table, train
@@ -184,6 +184,21 @@ def test_the_rates_lie_around_the_start_and_dear_optimizers_have_fewer() -> None
     assert jobs.rates(BASELINE) == [1e-3]
     assert jobs.optimizers()[:3] == [BASELINE, "adamw", "sgd"]
     assert jobs.optimizers()[-1] == "adahessian"
+
+
+def test_a_priced_row_costs_its_steps_and_keeps_what_was_measured(folder: Path) -> None:
+    found = {"optimizer": "sgd", "seconds": 0.7, "steps_done": 30}
+    once = costs.priced(found, {"sgd": 0.01})
+    assert (once["seconds"], once["cpu_seconds"]) == (0.3, 0.7)
+    again = costs.priced(once, {"sgd": 0.02})
+    assert (again["seconds"], again["cpu_seconds"]) == (0.6, 0.7)
+    assert costs.priced(found, {"adamw": 1.0}) == found
+
+
+def test_every_optimizer_that_can_train_a_workload_is_timed(folder: Path) -> None:
+    found = costs.measure("toy", rounds=1, folder=folder)
+    assert set(found) == set(jobs.optimizers()) - {"muon"}  # it has no hidden matrix
+    assert all(seconds > 0 for seconds in found.values())
 
 
 def test_the_kept_tables_hold_what_the_columns_promise() -> None:
