@@ -40,7 +40,7 @@ MODULES = (
 )
 WORLDS = (2, 4)
 STEPS = 5
-LIMIT = 20
+LIMIT = 60
 """Seconds after which a process that waits for another one gives up."""
 
 
@@ -185,7 +185,7 @@ def _enter(rank: int, world: int, folder: str) -> None:
         for module in MODULES:
             for check in importlib.import_module(f"tests.optim.{module}").CHECKS.get(world, ()):
                 error = ""
-                faulthandler.dump_traceback_later(2 * LIMIT, exit=True)  # some waits have no limit
+                faulthandler.dump_traceback_later(3 * LIMIT, exit=True)  # some waits have no limit
                 try:
                     check(Path(folder))
                 except Exception:
