@@ -36,7 +36,7 @@ def in_a_process(kind: type[torch.optim.Optimizer]) -> int:
 
 @linux
 def test_a_temporary_counts_with_all_its_bytes() -> None:
-    assert 4 * SIZE <= in_a_process(Greedy) < 5 * SIZE
+    assert 3.9 * SIZE < in_a_process(Greedy) < 5 * SIZE  # resident memory is counted in pages
 
 
 @linux
