@@ -36,12 +36,7 @@ def split(rows: list[Row], group: dict[str, Any]) -> tuple[list[Row], list[Row]]
 def run_compiled(
     rows: list[Row], group: dict[str, Any], t: float, first: bool, clip: float | Tensor | None
 ) -> None:
-    """Adan on rows of (p, g, m, v, n, previous g) by the compiled kernel.
-
-    Raises:
-        RuntimeError: rows that it does not take; no compiler.
-    """
-    library.require(rows)
+    """Adan on rows of (p, g, m, v, n, previous g), which `library.require` accepts, by the compiled kernel."""
     b1, b2, b3 = (host(b) for b in group["betas"])
     lr = host(group["lr"])
     decay = lr * group["weight_decay"]

@@ -23,6 +23,7 @@ from autoopt.optim._base import (
     run_closure,
 )
 from autoopt.optim._blocks import Row, compute_dtype, real, reals, update
+from autoopt.optim.compiled import library
 
 _MOMENTS = ("exp_avg", "exp_avg_diff", "exp_avg_sq")
 
@@ -177,6 +178,9 @@ class Adan(BaseOptimizer):
             tensors = reals((p, g, m, state["exp_avg_diff"], state["exp_avg_sq"], prev))
             key = (steps[-1].item() + 1, first, p.device, p.dtype, m.dtype, prev.dtype)
             alike.setdefault(key, []).append(Row(tensors))
+        if group["fused"]:
+            for rows in alike.values():
+                library.require(rows)  # before the count: a refused step was none
         if steps:
             torch._foreach_add_(steps, 1)
         for (t, first, device, *_), rows in alike.items():

@@ -62,27 +62,41 @@ def built() -> Built:
 
 
 def require(rows: Sequence[Row]) -> None:
-    """Raises RuntimeError, with the way out, where the kernels do not take rows of one kind."""
-    tensors = rows[0].tensors
-    p, last = tensors[0], tensors[-1] if len(tensors) > 2 else tensors[0]
-    if p.device.type != "cpu":
-        raise RuntimeError(
-            f"fused=True is for parameters on the CPU, not {p.device}. Leave fused=None there."
-        )
-    if p.dtype not in _TYPES:
-        raise RuntimeError(f"fused=True takes {', '.join(_TYPES.values())}, not {p.dtype}. Leave fused=None.")
-    if (p.dtype, last.dtype) not in _PAIRS:
-        raise RuntimeError(
-            f"fused=True does not take state in {last.dtype} for parameters in {p.dtype}. Leave state_dtype=None."
-        )
+    """Makes sure, before anything moves, that the kernels take these rows: they trust sizes and types blindly.
+
+    Raises:
+        CompilerError: no compiler, or it refused.
+        RuntimeError: a device, a dtype or a layout that they do not take, with the way out.
+    """
+    built()
     for row in rows:
-        if not all(t.is_contiguous() for t in row.tensors):
-            p, _, *state = row.tensors
-            if not is_dense(p) or not all(same_order(p, t) for t in state):
+        p, _, *state = row.tensors
+        if p.device.type != "cpu":
+            raise RuntimeError(
+                f"fused=True is for parameters on the CPU, not {p.device}. Leave fused=None there."
+            )
+        if p.dtype not in _TYPES:
+            raise RuntimeError(
+                f"fused=True takes {', '.join(_TYPES.values())}, not {p.dtype}. Leave fused=None."
+            )
+        kind = state[0].dtype if state else p.dtype
+        for t in state:
+            if t.dtype != kind or (p.dtype, kind) not in _PAIRS:
                 raise RuntimeError(
-                    f"fused=True needs a parameter without gaps in memory, and its state in the same order: shape "
-                    f"{tuple(p.shape)}, strides {p.stride()}. Leave fused=None."
+                    f"fused=True does not take state in {t.dtype} for parameters in {p.dtype}. "
+                    "Leave state_dtype=None."
                 )
+        if any([t.shape != p.shape for t in row.tensors]):
+            raise RuntimeError(
+                f"the shapes of a parameter, its gradient and its state differ: {[tuple(t.shape) for t in row.tensors]}"
+            )
+        if not all([t.is_contiguous() for t in row.tensors]) and not (
+            is_dense(p) and all(same_order(p, t) for t in state)
+        ):
+            raise RuntimeError(
+                "fused=True needs a parameter without gaps in memory, and its state in the same order: shape "
+                f"{tuple(p.shape)}, strides {p.stride()}. Leave fused=None."
+            )
 
 
 def run(kernel: str, rows: Sequence[Row], arguments: ctypes.Structure) -> None:
@@ -92,9 +106,6 @@ def run(kernel: str, rows: Sequence[Row], arguments: ctypes.Structure) -> None:
         kernel: "adan" or "sai".
         rows: real, local, of one kind (device and dtypes), the parameter first; `require` accepts them.
         arguments: the kernel's.
-
-    Raises:
-        CompilerError: no compiler, or it refused.
     """
     tensors = rows[0].tensors
     function = _function(kernel, tensors[0].dtype, tensors[2 if len(tensors) > 2 else 0].dtype)

@@ -138,3 +138,26 @@ def test_special_values_stay_in_their_elements(make: Make) -> None:
     odd = ~p.detach().isfinite()
     assert odd[7]
     assert not odd[[*range(7), *range(9, 100)]].any()
+
+
+def test_a_refused_step_was_none() -> None:
+    p = torch.nn.Parameter(torch.ones(8)[::2])
+    p.grad = torch.arange(1.0, 5.0)
+    optimizer = Adan([p], fused=True)
+    with pytest.raises(RuntimeError, match="without gaps"):
+        optimizer.step()
+    assert optimizer.state[p]["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [(torch.zeros(3), "shapes"), (torch.zeros(4, dtype=torch.bfloat16), "state in torch.bfloat16")],
+)
+def test_a_state_of_another_size_or_type_never_reaches_the_kernel(other: Tensor, message: str) -> None:
+    p = torch.nn.Parameter(torch.ones(4))
+    p.grad = torch.arange(1.0, 5.0)
+    optimizer = Adan([p], fused=True)
+    optimizer.step()
+    optimizer.state[p]["exp_avg_sq"] = other
+    with pytest.raises(RuntimeError, match=message):
+        optimizer.step()
