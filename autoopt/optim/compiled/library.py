@@ -69,24 +69,24 @@ def require(rows: Sequence[Row]) -> None:
         RuntimeError: a device, a dtype or a layout that they do not take, with the way out.
     """
     built()
+    p = rows[0].tensors[0]  # of one kind: the same device and dtype in all rows
+    if p.device.type != "cpu":
+        raise RuntimeError(
+            f"fused=True is for parameters on the CPU, not {p.device}. Leave fused=None there."
+        )
+    if p.dtype not in _TYPES:
+        raise RuntimeError(f"fused=True takes {', '.join(_TYPES.values())}, not {p.dtype}. Leave fused=None.")
+    kind = rows[0].tensors[2].dtype if len(rows[0].tensors) > 2 else p.dtype
     for row in rows:
         p, _, *state = row.tensors
-        if p.device.type != "cpu":
-            raise RuntimeError(
-                f"fused=True is for parameters on the CPU, not {p.device}. Leave fused=None there."
-            )
-        if p.dtype not in _TYPES:
-            raise RuntimeError(
-                f"fused=True takes {', '.join(_TYPES.values())}, not {p.dtype}. Leave fused=None."
-            )
-        kind = state[0].dtype if state else p.dtype
         for t in state:
             if t.dtype != kind or (p.dtype, kind) not in _PAIRS:
                 raise RuntimeError(
                     f"fused=True does not take state in {t.dtype} for parameters in {p.dtype}. "
                     "Leave state_dtype=None."
                 )
-        if any([t.shape != p.shape for t in row.tensors]):
+        size = p.numel()
+        if any([t.numel() != size for t in row.tensors]):
             raise RuntimeError(
                 f"the shapes of a parameter, its gradient and its state differ: {[tuple(t.shape) for t in row.tensors]}"
             )
