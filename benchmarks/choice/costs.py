@@ -25,7 +25,7 @@ from autoopt.errors import OptimizerUnavailable
 from autoopt.records import TrialSpec
 from autoopt.trials.execute import execute
 from autoopt.workload import Workload, load
-from benchmarks.choice import WORKLOADS, jobs, rows
+from benchmarks.choice import LONG, WORKLOADS, jobs, rows
 
 FOLDER = Path(__file__).with_name("workloads")
 COSTS = rows.TABLES / "costs.json"
@@ -37,9 +37,10 @@ def main() -> None:
         prog="python -m benchmarks.choice.costs", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
-        "--only", nargs="*", choices=WORKLOADS, default=list(WORKLOADS), help="workloads to time"
+        "--only", nargs="*", choices=(*WORKLOADS, *LONG), help="workloads to time; all but the long ones"
     )
-    only = parser.parse_args().only
+    given = parser.parse_args().only
+    only = list(WORKLOADS) if given is None else given
     torch.set_num_threads(1)
     known = json.loads(COSTS.read_text()) if COSTS.exists() else {}
     for index, name in enumerate(only, 1):
@@ -47,9 +48,10 @@ def main() -> None:
         cheapest, dearest = min(known[name].values()), max(known[name].values())
         print(f"{index} of {len(only)}: {name}, {1e3 * cheapest:.2f} to {1e3 * dearest:.2f} ms", flush=True)
         COSTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    for name, costs in known.items():
+    for name in only or known:  # of nobody, and so of all that were timed before
         file = rows.TABLES / f"{name}.json.gz"
-        rows.write(file, [priced(row, costs) for row in rows.read(file)])
+        if file.exists():
+            rows.write(file, [priced(row, known[name]) for row in rows.read(file)])
 
 
 def measure(name: str, rounds: int = ROUNDS, folder: Path = FOLDER) -> dict[str, float]:

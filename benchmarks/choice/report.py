@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.choice import HELD_OUT, WORKLOADS, peers, regret, replay
+from benchmarks.choice import HELD_OUT, LONG, WORKLOADS, peers, regret, replay
 from benchmarks.choice.peers import Tuner
 from benchmarks.choice.regret import Outcome, Summary, summarise
 from benchmarks.choice.rows import TABLES
@@ -154,7 +154,9 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--tunings", type=int, default=20, help="simulated ones per workload")
     parser.add_argument("--workers", type=int, default=2, help="trials at once")
     parser.add_argument("--tuners", nargs="+", choices=list(TUNERS), default=list(TUNERS), metavar="NAME")
-    parser.add_argument("--only", nargs="+", choices=WORKLOADS, help="workloads; all that have tables")
+    parser.add_argument(
+        "--only", nargs="+", choices=(*WORKLOADS, *LONG), help="workloads; all but the long ones"
+    )
     parser.add_argument("--tables", type=Path, default=TABLES, help="folder of the tables")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--detail", action="store_true", help="workload by workload")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.records import BASELINE
-from benchmarks.choice import jobs, rows
+from benchmarks.choice import WORKLOADS, jobs, rows
 from benchmarks.choice.rows import Row
 
 FLOOR = 0.01
@@ -50,12 +50,12 @@ class Spread:
 
 
 def surfaces(folder: Path = rows.TABLES, names: Iterable[str] | None = None) -> dict[str, Surface]:
-    """The workloads that have a table with anything to choose from, by name."""
-    wanted = None if names is None else set(names)
+    """The workloads that have a table with anything to choose from, by name; all but the long ones unless named."""
+    wanted = set(WORKLOADS if names is None else names)
     found = {}
     for path in sorted(folder.glob("*.json.gz")):
         name = path.name.removesuffix(".json.gz")
-        if wanted is None or name in wanted:
+        if name in wanted:
             surface = Surface(name, rows.read(path))
             if len(surface.optimizers) >= 2 and "adamw" in surface.optimizers:
                 found[name] = surface

@@ -2,6 +2,7 @@
 
     python -m benchmarks.choice.tables                                    # all that is not there yet
     python -m benchmarks.choice.tables --only vit --optimizers adamw sgd --minutes 10
+    python -m benchmarks.choice.tables --only long_regression long_chars long_deep
 
 Each run goes through the code that trials go through: `autoopt.trials.execute` on the loaded workload, with one
 thread. Rows are on the disk as they are done; a stop by Ctrl-C or a kill loses the runs in flight alone. What the
@@ -32,7 +33,7 @@ from autoopt.errors import OptimizerUnavailable
 from autoopt.records import TrialResult, TrialSpec
 from autoopt.trials.execute import execute
 from autoopt.workload import Workload, load
-from benchmarks.choice import WORKLOADS, jobs, rows
+from benchmarks.choice import LONG, WORKLOADS, jobs, rows
 from benchmarks.choice.jobs import Job
 from benchmarks.choice.rows import Row
 
@@ -48,7 +49,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     work = jobs.total_work(flags.only, flags.optimizers, flags.rates)
     print(
-        f"{len(flags.only)} workloads x {len(flags.optimizers)} optimizers: {work:.0f} full runs' time, about "
+        f"{len(flags.only)} workloads, optimizers: {', '.join(flags.optimizers or ['all of each'])}; "
+        f"{work:.0f} full runs' time, about "
         f"{work * TYPICAL_SECONDS / flags.jobs / 60:.0f} minutes on {flags.jobs} cores, less what is there."
     )
     table = Table(flags.out, flags.only)
@@ -94,16 +96,20 @@ class Table:
     def fill(
         self,
         workloads: Sequence[str],
-        names: Sequence[str],
+        names: Sequence[str] | None,
         workers: int,
         seconds: float = float("inf"),
         number: int | None = None,
-        fractions: Sequence[float] = jobs.FRACTIONS,
+        lengths: Sequence[float] | None = None,
     ) -> None:
-        """Trains what is missing, for at most so many seconds (the runs in flight are finished)."""
+        """Trains what is missing, for at most so many seconds (the runs in flight are finished).
+
+        Optimizers and lengths are each workload's own unless they are given.
+        """
         begin, worked = time.monotonic(), 0.0
         total = jobs.total_work(workloads, names, number)
-        done = sum(job.work for job in self.rows if job.workload in workloads and job.optimizer in names)
+        mine = {(w, n) for w in workloads for n in names or jobs.optimizers(w)}
+        done = sum(job.work for job in self.rows if (job.workload, job.optimizer) in mine)
         flying: dict[Future[Row | str], Job] = {}
         waiting: deque[Job] = deque()
         looked = -_LOOK
@@ -116,7 +122,7 @@ class Table:
                             names,
                             self.rows,
                             number=number,
-                            fractions=fractions,
+                            lengths=lengths,
                             impossible=self.impossible,
                         )
                         waiting = deque(job for job in found if job not in flying.values())
@@ -241,7 +247,7 @@ def _steps(target: str) -> int:
 
 
 def _digest(folder: Path, name: str) -> str:
-    shared = [folder / "data.py", folder / "attention.py"]
+    shared = [folder / "data.py", folder / ("batches.py" if name in LONG else "attention.py")]
     return rows.digest([folder / f"{name}.py", *(file for file in shared if file.exists())])
 
 
@@ -253,9 +259,13 @@ def _flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.choice.tables", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="workloads")
-    known = jobs.optimizers()
-    parser.add_argument("--optimizers", nargs="+", choices=known, default=known, metavar="NAME")
+    able = (*WORKLOADS, *LONG)
+    parser.add_argument(
+        "--only", nargs="+", choices=able, default=list(WORKLOADS), help="workloads; all but the long ones"
+    )
+    parser.add_argument(
+        "--optimizers", nargs="+", choices=jobs.optimizers(), metavar="NAME", help="each workload's own"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, one core each")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--rates", type=int, help="learning rates of each grid")

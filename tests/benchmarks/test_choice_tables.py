@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from autoopt.errors import OptimizerUnavailable
 from autoopt.records import BASELINE
 from autoopt.workload import load
-from benchmarks.choice import HELD_OUT, WORKLOADS, costs, jobs, rows
+from benchmarks.choice import HELD_OUT, LONG, WORKLOADS, costs, jobs, rows
 from benchmarks.choice.jobs import Job
 from benchmarks.choice.rows import Row
 from benchmarks.choice.tables import Table, train
@@ -65,6 +66,20 @@ def row(job: Job, loss: float | None) -> Row:
     }
 
 
+def grown(workload: str, best: Callable[[float], float]) -> dict[Job, Row]:
+    """SGD's rows of everything that `pending` asks for; the nearer a rate is to the best of its length, the better."""
+    done: dict[Job, Row] = {}
+    while missing := list(jobs.pending([workload], ["sgd"], done)):
+        for job in missing:
+            done[job] = row(job, 1.0 + abs(math.log10(dict(job.settings)["lr"] / best(job.fraction))))
+    return done
+
+
+def rates_at(done: dict[Job, Row], fraction: float) -> list[float]:
+    """The rates of seed 0 at a length."""
+    return sorted(dict(j.settings)["lr"] for j in done if j.fraction == fraction and j.seed == 0)
+
+
 def finished(loss_of: dict[str, float], names: tuple[str, ...] = NAMES) -> dict[Job, Row]:
     """Rows of everything that `pending` asks for, each optimizer the better the nearer to its own best rate."""
     done: dict[Job, Row] = {}
@@ -77,7 +92,7 @@ def finished(loss_of: dict[str, float], names: tuple[str, ...] = NAMES) -> dict[
 
 def test_a_table_is_filled_by_worker_processes_kept_and_gone_on_with(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    Table(out, ["toy"], folder).fill(["toy"], ["sgd"], 1, number=2, fractions=(1.0, 0.5))
+    Table(out, ["toy"], folder).fill(["toy"], ["sgd"], 1, number=2, lengths=(1.0, 0.5))
     first = rows.read(out / "toy.json.gz")
     grid = [r for r in first if r["seed"] == 0]
     assert {(r["settings"]["lr"], r["steps"]) for r in grid} == {
@@ -89,7 +104,7 @@ def test_a_table_is_filled_by_worker_processes_kept_and_gone_on_with(folder: Pat
     assert {r["seed"] for r in first} == {0, *jobs.REPEATS, *jobs.FRESH}
     assert all(r["seconds"] > 0 and r["startup_seconds"] > 0 and r["evaluate_seconds"] > 0 for r in first)
     again = Table(out, ["toy"], folder)
-    again.fill(["toy"], ["sgd"], 1, number=2, fractions=(1.0, 0.5))
+    again.fill(["toy"], ["sgd"], 1, number=2, lengths=(1.0, 0.5))
     assert sorted(map(str, rows.read(out / "toy.json.gz"))) == sorted(map(str, first))
     again.fill(["toy"], ["sgd"], 1, seconds=0, number=3)
     assert len(again.rows) == len(first)  # no time, no run
@@ -98,7 +113,7 @@ def test_a_table_is_filled_by_worker_processes_kept_and_gone_on_with(folder: Pat
 def test_a_row_is_what_a_trial_of_that_length_reports(folder: Path) -> None:
     workload = load(str(folder / "toy.py"))
     try:
-        (job, *_) = jobs.pending(["toy"], ["adamw"], {}, number=1, fractions=(0.5,))
+        (job, *_) = jobs.pending(["toy"], ["adamw"], {}, number=1, lengths=(0.5,))
         found, same = train(workload, job, 8), train(workload, job, 8)
     finally:
         workload.close()
@@ -173,6 +188,31 @@ def test_fresh_seeds_go_to_the_four_best_of_all_to_adamws_best_and_to_the_baseli
     assert fresh == best | {("adamw", 0.003), (BASELINE, 1e-3)}
 
 
+def test_a_grid_grows_by_a_decade_on_the_side_where_its_best_rate_is_outermost() -> None:
+    usual = sorted(jobs.rates("sgd"))
+    for best, more in ((0.5, []), (1.58, [5.0]), (5.0, [5.0, 15.8]), (1e3, [5.0, 15.8])):
+        done = grown("toy", lambda _fraction, best=best: best)
+        for fraction in jobs.FRACTIONS:
+            assert rates_at(done, fraction) == pytest.approx(usual + more, rel=1e-2)
+    low = rates_at(grown("toy", lambda _fraction: 1e-9), 1.0)
+    assert low == pytest.approx([0.000158, 0.0005, *usual], rel=1e-2)
+
+
+def test_a_long_workload_has_more_lengths_less_of_the_rest_and_grows_at_each_length_by_itself() -> None:
+    (name, *_) = LONG
+    assert jobs.fractions(name) == jobs.LONG_FRACTIONS
+    assert jobs.fractions("toy") == jobs.FRACTIONS
+    assert set(jobs.optimizers(name)) == jobs.LONG_OPTIMIZERS
+    asked = list(jobs.pending(["toy", name], None, {}))
+    assert {job.optimizer for job in asked if job.workload == name} == jobs.LONG_OPTIMIZERS
+    assert {job.optimizer for job in asked if job.workload == "toy"} == set(jobs.optimizers())
+    done = grown(name, lambda fraction: 0.05 if fraction > 0.1 else 1.58)
+    usual = sorted(jobs.rates("sgd", jobs.LONG_RATES))
+    assert len(usual) == 5
+    assert rates_at(done, 1.0) == rates_at(done, 0.5) == usual
+    assert rates_at(done, 1 / 32) == rates_at(done, 1 / 128) == pytest.approx([*usual, 1.58, 5.0], rel=1e-2)
+
+
 def test_diverged_runs_are_neither_repeated_nor_scored() -> None:
     done = {job: row(job, None) for job in jobs.pending(["toy"], ["sgd"], {})}
     assert list(jobs.pending(["toy"], ["sgd"], done)) == []
@@ -203,7 +243,7 @@ def test_every_optimizer_that_can_train_a_workload_is_timed(folder: Path) -> Non
 
 def test_the_kept_tables_hold_what_the_columns_promise() -> None:
     kept = {file.name.partition(".")[0]: rows.read(file) for file in rows.TABLES.glob("*.json.gz")}
-    assert set(kept) == set(WORKLOADS)
+    assert set(WORKLOADS) <= set(kept) <= {*WORKLOADS, *LONG}
     assert set(kept) > HELD_OUT
     for name, found in kept.items():
         assert len({jobs.of(one) for one in found}) == len(found)
@@ -214,7 +254,7 @@ def test_the_kept_tables_hold_what_the_columns_promise() -> None:
             assert one["initial_loss"] > 0
             assert one["seconds"] > 0
         at = {(one["optimizer"], one["length_fraction"]) for one in found if one["seed"] == 0}
-        for optimizer in (BASELINE, "adamw", "sgd", "muon", "adan", "sgd_sai"):
-            assert all((optimizer, fraction) in at for fraction in jobs.FRACTIONS)
+        for optimizer in {BASELINE, "adamw", "sgd", "muon", "adan", "sgd_sai"} & set(jobs.optimizers(name)):
+            assert all((optimizer, fraction) in at for fraction in jobs.fractions(name))
         fresh = [one for one in found if one["seed"] in jobs.FRESH]
         assert len([one for one in fresh if one["optimizer"] == BASELINE]) == len(jobs.FRESH)

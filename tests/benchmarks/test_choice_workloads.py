@@ -14,7 +14,7 @@ from autoopt.cli.main import run
 from autoopt.records import TrialResult, TrialSpec
 from autoopt.trials.execute import execute
 from autoopt.workload import Workload, load
-from benchmarks.choice import HELD_OUT, WORKLOADS
+from benchmarks.choice import HELD_OUT, LONG, WORKLOADS, jobs
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "choice" / "workloads"
 
@@ -55,14 +55,15 @@ def short(workload: Workload, seed: int) -> TrialResult:
 
 
 def test_every_workload_has_its_file_and_two_are_held_out() -> None:
-    shared = {"__init__", "attention", "data"}
-    assert {file.stem for file in FOLDER.glob("*.py")} - shared == set(WORKLOADS)
+    shared = {"__init__", "attention", "batches", "data"}
+    assert {file.stem for file in FOLDER.glob("*.py")} - shared == {*WORKLOADS, *LONG}
+    assert not set(LONG) & {*WORKLOADS, *HELD_OUT}
     assert len(WORKLOADS) == 10
     assert len(HELD_OUT) == 2
     assert set(WORKLOADS) >= HELD_OUT
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", WORKLOADS + LONG)
 def test_the_checker_finds_nothing_amiss(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", str(FOLDER / f"{name}.py"), "--device", "cpu", "--json"]) == 0
     (report,) = json.loads(capsys.readouterr().out)["devices"]
@@ -75,7 +76,7 @@ def test_the_checker_finds_nothing_amiss(name: str, capsys: pytest.CaptureFixtur
     assert not ours & set(report["unavailable"])
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", WORKLOADS + LONG)
 def test_a_run_repeats_itself_and_another_seed_is_another_run(name: str, loaded: dict[str, Workload]) -> None:
     workload = open_(name, loaded)
     first, again, other = short(workload, 0), short(workload, 0), short(workload, 1)
@@ -83,6 +84,24 @@ def test_a_run_repeats_itself_and_another_seed_is_another_run(name: str, loaded:
     assert (first.loss, first.curve, first.digests) == (again.loss, again.curve, again.digests)
     assert other.loss != first.loss
     assert other.digests != first.digests
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_workload_has_5000_steps_and_gives_whole_batches_in_another_order_each_epoch(
+    name: str, loaded: dict[str, Workload]
+) -> None:
+    workload = open_(name, loaded)
+    assert workload.settings.steps >= 5000
+    assert all(float(workload.settings.steps * share).is_integer() for share in jobs.fractions(name))
+    source = workload.train_source
+    first, again, second, other = (
+        list(source.epoch(seed, epoch)) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+    )
+    assert len(first) == source.length
+    assert {len(batch[0]) for batch in first} == {len(first[0][0])}
+    assert all(map(torch.equal, first[0], again[0]))
+    assert not torch.equal(first[0][0], second[0][0])
+    assert not torch.equal(first[0][0], other[0][0])
 
 
 def test_the_adapters_alone_are_trained_and_begin_at_the_pretrained_net(loaded: dict[str, Workload]) -> None:
