@@ -54,15 +54,23 @@ def rates(name: str) -> list[float]:
     return [float(f"{start * 10 ** (i / 2):.3g}") for i in range(-3, 4)]
 
 
-def rows(losses: Mapping[str, Loss], noise: Sequence[float] = ()) -> list[dict[str, Any]]:
-    """A whole table; `noise`: relative deviations of the seeds 1, 2, ... at full length, alternating over rates."""
+def rows(
+    losses: Mapping[str, Loss], noise: Sequence[float] = (), parts: Sequence[int] = (8, 4, 2, 1)
+) -> list[dict[str, Any]]:
+    """A whole table.
+
+    Args:
+        losses: of each optimizer.
+        noise: relative deviations of the seeds 1, 2, ... at full length, alternating over rates.
+        parts: the lengths are the full one divided by these.
+    """
     found = []
     for name, loss in losses.items():
         start = registry.get(name).start()["lr"]
         for number, rate in enumerate(rates(name)):
             x = math.log10(rate / start)
-            for steps in (STEPS // 8, STEPS // 4, STEPS // 2, STEPS):
-                found.append(row(name, rate, steps, 0, loss(x, steps)))
+            for part in parts:
+                found.append(row(name, rate, STEPS // part, 0, loss(x, STEPS // part)))
             for seed, part in enumerate(noise, 1):
                 whole = loss(x, STEPS)
                 found.append(row(name, rate, STEPS, seed, whole and whole * (1 + part * (-1) ** number)))

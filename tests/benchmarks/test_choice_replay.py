@@ -93,6 +93,27 @@ def test_the_product_runs_over_a_table_within_its_budget(budget: float) -> None:
         assert {r.spec.optimizer for r in done} >= {*EASY, BASELINE}
 
 
+def test_lengths_far_below_an_eighth_are_interpolated_like_all_others() -> None:
+    toy = Surface("toy", rows(EASY, parts=(128, 32, 8, 4, 2, 1)))
+    rate = rates("muon")[2]
+    for part in (128, 32):
+        assert toy.loss(toy.trial("muon", rate, STEPS // part).v) == pytest.approx(
+            min(0.1 * 1.5 ** math.log2(STEPS / (STEPS // part)), INITIAL), rel=1e-3
+        )
+    ends = [toy.trial("muon", rate, STEPS // part).v for part in (32, 8)]
+    assert toy.trial("muon", rate, STEPS // 16).v == pytest.approx(sum(ends) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("budget", [0.03, 0.1])
+def test_budgets_of_a_fraction_of_a_run_are_played_on_long_tables(budget: float) -> None:
+    toy = Surface("toy", rows(EASY, (0.02, -0.02), (128, 32, 8, 4, 2, 1)))
+    seconds = budget * toy.full_run
+    found, planner = replay.tune(World(toy, 0), seconds)
+    done = [r for r in planner.results if r.outcome is not Outcome.CANCELLED]
+    assert sum(r.seconds["total"] for r in done) <= 2 * 1.02 * seconds
+    assert found is None or found.recommendation.optimizer in {*EASY, BASELINE}
+
+
 def test_a_large_budget_finds_the_best_optimizer_the_same_one_each_time() -> None:
     toy = surface(EASY, noise=(0.02, -0.02))
     first = replay.autoopt(World(toy, 3), 15 * toy.full_run, 2)
