@@ -30,6 +30,8 @@ from benchmarks.choice.live.nouns import Ended, Pick, Seen, Task
 
 _LOAD_SECONDS = 90.0
 _TICK = 0.01
+_SEED = 100
+"""Of the first tuning's sampler: with the seed of the peer that is Optuna alone, both would begin with the same draws."""
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
                 metric="loss",
                 mode="min",
                 search_alg=OptunaSearch(
-                    partial(_space, request), metric="loss", mode="min", seed=request["tuning"]
+                    partial(_space, request), metric="loss", mode="min", seed=_SEED + request["tuning"]
                 ),
                 scheduler=ASHAScheduler(max_t=request["points"]),
                 num_samples=-1,
