@@ -248,9 +248,9 @@ def test_a_comparison_goes_on_where_it_stopped(
     monkeypatch.setitem(TUNERS, "autoopt", Row("ours", mine))
     monkeypatch.setitem(TUNERS, "ray_tune", Row("Ray", none))
 
-    def compare() -> command.Comparison:
+    def compare(*again: str) -> command.Comparison:
         made = command.Comparison(tmp_path / "out", target.parent, tmp_path)
-        made.fill(["toy"], [3.0, 1.0], ["autoopt", "adamw_default", "ray_tune"], 2)
+        made.fill(["toy"], [3.0, 1.0], ["autoopt", "adamw_default", "ray_tune"], 2, again)
         return made
 
     first = compare()
@@ -266,6 +266,8 @@ def test_a_comparison_goes_on_where_it_stopped(
     text = standing.markdown(list(second.lines.values()), second.scores, {}, 0)
     assert "| ours | 0.000" in text
     assert "ray_tune on toy at 3: not run, no network" in text
+    assert set(compare("autoopt").lines) == set(first.lines)
+    assert len(calls) == 8
 
 
 def result(tuner: str, budget: float, pick: Pick, workload: str = "toy", **more: Any) -> lines.Line:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.choice.live                                   # all that is missing, then the tables
     python -m benchmarks.choice.live --only conv vit --budgets 3       # some of it
+    python -m benchmarks.choice.live --again autoopt                   # the product has changed: its results anew
     python -m benchmarks.choice.live --report --record                 # no run: the tables, added to RESULTS.md
 
 A budget is in AdamW's full runs, timed at the begin of each workload with both cores busy. Every tuner has two worker
@@ -13,6 +14,7 @@ same command goes on where it was stopped. Nothing else should run on the machin
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -23,7 +25,7 @@ from pathlib import Path
 from autoopt import contest
 from autoopt import policy as policies
 from benchmarks import results
-from benchmarks.choice import HELD_OUT, WORKLOADS, rows
+from benchmarks.choice import HELD_OUT, LONG, WORKLOADS, rows
 from benchmarks.choice.live import lines, ours, scores, standing
 from benchmarks.choice.live.crew import Crew
 from benchmarks.choice.live.nouns import DEFAULT, Ended, Pick, Task, Tuned, Unavailable
@@ -36,6 +38,8 @@ COMMAND = "python -m benchmarks.choice.live"
 FOLDER = Path(__file__).parents[1]
 TYPICAL_SECONDS = 2.0
 """Of a full run, before the workload's own was timed."""
+_BUSY = 0.7
+"""Average load above which there is a word of it."""
 _OVERHEAD = 10.0
 """Seconds of start-up per tuning that has its own workers."""
 
@@ -80,9 +84,19 @@ class Comparison:
         self.lines = {Tuning.of(line): line for line in lines.read(self._out)}
 
     def fill(
-        self, workloads: Sequence[str], budgets: Sequence[float], names: Sequence[str], tunings: int
+        self,
+        workloads: Sequence[str],
+        budgets: Sequence[float],
+        names: Sequence[str],
+        tunings: int,
+        again: Sequence[str] = (),
     ) -> None:
-        """Runs what is missing, workload by workload; small budgets first."""
+        """Runs what is missing, workload by workload; small budgets first.
+
+        Args:
+            again: tuners whose results are not to be kept.
+        """
+        code = {name: scores.digest(self._folder / f"{name}.py") for name in workloads}
         wanted = [
             Tuning(w, name, b, number)
             for w in workloads
@@ -91,22 +105,32 @@ class Comparison:
             for name in names
             if number == 0 or TUNERS[name].lucky
         ]
-        todo = [t for t in wanted if t not in self.lines or "error" in self.lines[t]]
+        todo = [t for t in wanted if t.tuner in again or not self._holds(t, code[t.workload])]
         print(
             f"{len(todo)} tunings of {len(wanted)} are missing, {_about(todo, TYPICAL_SECONDS)}", flush=True
         )
         for workload in workloads:
             mine = [t for t in todo if t.workload == workload]
             later = [t for t in todo if workloads.index(t.workload) > workloads.index(workload)]
-            self._workload(workload, mine, [t for t in wanted if t.workload == workload], later)
+            kept = [t for t in wanted if t.workload == workload and t not in mine]
+            self._workload(workload, code[workload], mine, kept, later)
+
+    def _holds(self, tuning: Tuning, code: str) -> bool:
+        """Whether there is a result, of the workload as it is now."""
+        line = self.lines.get(tuning, {"error": ""})
+        return "error" not in line and line["code"] == code
 
     def _workload(
-        self, workload: str, todo: Sequence[Tuning], wanted: Sequence[Tuning], later: Sequence[Tuning]
+        self,
+        workload: str,
+        code: str,
+        todo: Sequence[Tuning],
+        kept: Sequence[Tuning],
+        later: Sequence[Tuning],
     ) -> None:
         target = self._folder / f"{workload}.py"
-        code = scores.digest(target)
         references = scores.references(workload, self._tables)
-        picks = [*references, *(p for t in wanted if (p := self._pick(t)) is not None)]
+        picks = [*references, *(p for t in kept if (p := self._pick(t)) is not None)]
         if not todo and not self.scores.missing(workload, picks, code):
             return
         with Crew(target) as crew:
@@ -141,19 +165,20 @@ class Comparison:
             tuned = TUNERS[tuning.tuner].tuner(setting)
         except Unavailable as reason:
             return line | {"error": str(reason)}
-        return line | _columns(tuned)
+        return line | _columns(tuned, setting.crew.startup)
 
     def _pick(self, tuning: Tuning) -> Pick | None:
         line = self.lines.get(tuning, {"error": ""})
         return None if "error" in line else Pick.of(line["optimizer"], line["settings"])
 
 
-def _columns(tuned: Tuned) -> lines.Line:
+def _columns(tuned: Tuned, startup: float) -> lines.Line:
+    """`startup`: of the workers that tuners without their own share."""
     return {
         "optimizer": tuned.pick.optimizer,
         "settings": tuned.pick.hyper,
         "seconds": round(tuned.seconds, 3),
-        "startup_seconds": round(tuned.startup, 2),
+        "startup_seconds": round(tuned.startup or startup, 2),
         "started": tuned.started,
         "finished": tuned.finished,
         "note": tuned.note,
@@ -192,8 +217,13 @@ def main() -> None:
     flags = _flags()
     compared = Comparison(flags.out)
     if not flags.report:
+        if (load := os.getloadavg()[0]) > _BUSY:
+            print(
+                f"Other work is running here (load {load:.1f}): the clock is not the same for all.",
+                flush=True,
+            )
         try:
-            compared.fill(flags.only, flags.budgets, flags.tuners, flags.tunings)
+            compared.fill(flags.only, flags.budgets, flags.tuners, flags.tunings, flags.again)
         except KeyboardInterrupt:
             sys.exit("Stopped; what was done is kept, and the same command goes on.")
     chosen = [
@@ -203,7 +233,7 @@ def main() -> None:
     ]
     if not chosen:
         sys.exit("There are no results yet.")
-    known = {name: s for name, s in surfaces(rows.TABLES).items() if name in WORKLOADS}
+    known = {name: s for name, s in surfaces(rows.TABLES).items() if name in flags.only or name in WORKLOADS}
     body = _preface(chosen) + standing.markdown(chosen, compared.scores, known, flags.replays)
     if flags.record:
         told = f"{COMMAND} --budgets {' '.join(f'{b:g}' for b in flags.budgets)} --tunings {flags.tunings}"
@@ -229,9 +259,15 @@ def _preface(chosen: Sequence[lines.Line]) -> str:
 def _flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--budgets", type=float, nargs="+", default=[3.0, 15.0], help="in AdamW's full runs")
-    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="workloads")
+    able = (*WORKLOADS, *LONG)
+    parser.add_argument(
+        "--only", nargs="+", choices=able, default=list(WORKLOADS), help="workloads; all but the long ones"
+    )
     parser.add_argument("--tuners", nargs="+", choices=list(TUNERS), default=list(TUNERS), metavar="NAME")
     parser.add_argument("--tunings", type=int, default=1, help="repetitions, each with seeds of its own")
+    parser.add_argument(
+        "--again", nargs="+", choices=list(TUNERS), default=[], metavar="NAME", help="run these tuners anew"
+    )
     parser.add_argument("--replays", type=int, default=5, help="simulated tunings to compare with; 0: none")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of live.jsonl and live_scores.jsonl")
     parser.add_argument("--report", action="store_true", help="the tables of what is there; nothing is run")

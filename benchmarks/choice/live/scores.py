@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -134,6 +135,6 @@ def references(workload: str, tables: Path = rows.TABLES, number: int = REFERENC
 
 
 def digest(target: Path) -> str:
-    """Changes with the workload's file and those that it shares with others."""
-    shared = [target.with_name(name) for name in ("data.py", "attention.py")]
-    return rows.digest([target, *(file for file in shared if file.exists())])
+    """Changes with the workload's file and with those beside it that it imports."""
+    beside = re.findall(r"^from \.(\w+) import", target.read_text(), re.MULTILINE)
+    return rows.digest([target, *(target.with_name(f"{name}.py") for name in beside)])

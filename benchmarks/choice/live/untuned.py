@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoopt.records import BASELINE
-from benchmarks.choice import HELD_OUT, peers
+from benchmarks.choice import HELD_OUT, WORKLOADS, peers
 from benchmarks.choice.live import finder
 from benchmarks.choice.live.nouns import DEFAULT, Ended, Pick, Task, Tuned
 from benchmarks.choice.live.setting import Setting
@@ -30,8 +30,11 @@ def lr_finder(setting: Setting) -> Tuned:
 
 def fixed(setting: Setting) -> Tuned:
     """The configuration that leaves the least regret on the tables of the other workloads, held-out ones apart."""
-    known = surfaces(setting.tables)
-    others = [s for name, s in known.items() if name != setting.workload and name not in HELD_OUT]
+    others = [
+        surface
+        for name, surface in surfaces(setting.tables).items()
+        if name in WORKLOADS and name not in (setting.workload, *HELD_OUT)
+    ]
     choice = peers.learned(others, 1)[0]
     if choice.optimizer not in (*setting.names, BASELINE):
         return Tuned(DEFAULT, 0.0, note=f"{choice.optimizer} cannot train this, so AdamW's default")
