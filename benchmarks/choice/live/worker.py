@@ -36,14 +36,14 @@ def main(pipe: Connection, target: str, measure: bool) -> None:
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
         return
-    pipe.send(report)
     try:
+        pipe.send(report)
         while True:
             task = pipe.recv()
             if task != STOP:  # which came too late for the training that it was meant for
                 pipe.send(_ended(pipe, workload, task))
-    except EOFError:
-        pass
+    except (EOFError, BrokenPipeError):
+        pass  # the command has closed its end
     finally:
         workload.close()
 
