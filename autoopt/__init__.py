@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from autoopt.pipeline import choose as choose
     from autoopt.pipeline import profile as profile
     from autoopt.records import Recommendation as Recommendation
+    from autoopt.watch import Watch as Watch
 
 __version__ = "0.1.0"
 
-_HOMES = {"choose": "pipeline", "profile": "pipeline", "Recommendation": "records"}
+_HOMES = {"choose": "pipeline", "profile": "pipeline", "Recommendation": "records", "Watch": "watch"}
 
-__all__ = ["Recommendation", "__version__", "choose", "profile"]
+__all__ = ["Recommendation", "Watch", "__version__", "choose", "profile"]
 
 
 def __getattr__(name: str) -> Any:

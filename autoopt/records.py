@@ -285,6 +285,21 @@ class Confidence(Record):
     reasons: list[str]
 
 
+class Band(Record):
+    """Where a loss of the real run is expected with 90 % probability: a promise that the run itself can test.
+
+    Of the training loss it is the mean over the steps `begin` + 1 to `step`, counted from 1; of the validation
+    loss the one after `step`.
+    """
+
+    of: Literal["training loss", "validation loss"]
+    share: float = Field(gt=0, le=1, description="of the real run, where it is tested")
+    begin: int = Field(ge=0, description="steps before the window that the training loss is averaged over")
+    step: int = Field(ge=1, description="the window's last step")
+    low: float
+    high: float
+
+
 class Recommendation(Record):
     """The content of recommendation.yaml."""
 
@@ -295,6 +310,9 @@ class Recommendation(Record):
     against_yours: Gain
     confidence: Confidence
     reason: str
+    promise: list[Band] = Field(
+        default=[], description="what the real run's losses should be, if all is well"
+    )
     optimizers: list[Row] = Field(description="best first; the alternatives and what they cost")
     cut: dict[str, str] = {}
     settings: Settings

@@ -9,6 +9,7 @@ from autoopt.optim.spec import Need
 from autoopt.recommend.evidence import Evidence, paired
 from autoopt.recommend.gain import gain
 from autoopt.recommend.numbers import largest
+from autoopt.recommend.promise import promise
 from autoopt.recommend.rows import rows
 from autoopt.records import BASELINE, Choice, Confidence, Expected, Gain, Hyper, Outcome, Recommendation, Row
 from autoopt.schedule import warmup_steps
@@ -43,11 +44,21 @@ def recommend(e: Evidence) -> Recommendation:
         leave_at=_LEAVE_OWN_AT if e.report.baseline.source == "configure_optimizers" else 0.5,
     )
     choice, notes = _carried(e, verdict)
+    promised = promise(
+        e.planner.results,
+        choice.optimizer,
+        choice.hyper,
+        e.total,
+        e.score,
+        schedule=choice.schedule,
+        warmup=e.report.settings.warmup,
+    )
     cut = {a.name: a.dropped for a in e.planner.arms.values() if a.dropped.startswith("cut")}
     return Recommendation(
         name=e.name,
         recommendation=choice,
         expected=e.expected(verdict.chosen.key),
+        promise=promised.bands,
         against_yours=gain(e, verdict),
         confidence=_confidence(e, verdict),
         reason=_reason(e, verdict),
@@ -58,7 +69,7 @@ def recommend(e: Evidence) -> Recommendation:
         policy=e.policy.model_dump(mode="json"),
         ledger={k: round(v, 3) for k, v in e.ledger.items()},
         provenance=e.provenance,
-        notes=[*e.notes, *_assumed(e), *notes],
+        notes=[*e.notes, *_assumed(e), *notes, *promised.notes],
         complete=e.complete,
     )
 

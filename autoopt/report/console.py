@@ -29,6 +29,7 @@ from autoopt.report.words import (
     ledger,
     name_of,
     number,
+    promised,
     rate_of,
     scaled,
     spread,
@@ -161,6 +162,8 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     yield Text.assemble(("why  ", "bold"), rec.reason)
     label_, reasons = rec.confidence.label, "; ".join(rec.confidence.reasons)
     yield Text.assemble(("confidence  ", "bold"), (label_, _TRUST[label_]), f": {reasons}")
+    if rec.promise:
+        yield Text.assemble(("promise  ", "bold"), promised(rec.promise), " of the real run")
     yield ""
     if any(row.optimizer not in rec.cut for row in rec.optimizers):
         yield _table(rec, width)

@@ -41,6 +41,7 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         "duration": words.duration,
         "interval": words.interval,
         "ledger": words.ledger,
+        "promised": words.promised,
     }
     figures = plots.all_figures(rec, results)
     return environment.get_template("report.html.j2").render(

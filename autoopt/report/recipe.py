@@ -18,6 +18,7 @@ _COMMENTS = {
     "expected": "at the length it was measured at (steps), over so many seeds",
     "against_yours": "the gain over the optimizer you have today",
     "confidence": "how far to trust it, and why",
+    "promise": "where losses of the real run lie with 90 % probability; autoopt.Watch tests it",
     "optimizers": "best first, with what each would cost",
     "cut": "not tried, and why",
     "settings": "the real run; origins says where each setting came from",

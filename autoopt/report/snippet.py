@@ -140,10 +140,12 @@ def _imports(rec: Recommendation) -> dict[str, list[str]]:
     outside = {"torch": ["nn"]}
     ours = {
         "autoopt.errors": ["AutooptError"],
-        "autoopt.records": ["Flags"],
+        "autoopt.records": ["Band", "Flags"] if rec.promise else ["Flags"],
         "autoopt.training": ["second_order", "set_mode"] if second_order(rec) else ["set_mode"],
         "autoopt.workload": ["Workload", "load"],
     }
+    if rec.promise:
+        ours["autoopt.watch"] = ["Watch"]
     if not keeps_schedule(rec):
         ours["autoopt.schedule"] = ["multiplier", "warmup_steps"]
     if not keeps_optimizer(rec):

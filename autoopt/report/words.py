@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from autoopt.records import BASELINE, Expected, Recommendation, Row
+from autoopt.records import BASELINE, Band, Expected, Recommendation, Row
 
 UNKNOWN = "-"
 
@@ -73,6 +73,22 @@ def spread(expected: Expected | None) -> str:
     if expected is None or expected.loss is None or expected.low is None or expected.high is None:
         return interval(expected)
     return f"{number(expected.loss)} ±{number((expected.high - expected.low) / 2, 2)}"
+
+
+def promised(bands: Sequence[Band]) -> str:
+    """The bands of a run in one line.
+
+    >>> promised([Band(of="training loss", share=0.01, begin=0, step=10, low=2.1, high=2.3)])
+    'training loss [2.1, 2.3] at 1 %'
+    """
+    kinds = dict.fromkeys(band.of for band in bands)
+    return "; ".join(
+        f"{kind} "
+        + ", ".join(
+            f"[{number(b.low, 3)}, {number(b.high, 3)}] at {100 * b.share:g} %" for b in bands if b.of == kind
+        )
+        for kind in kinds
+    )
 
 
 def name_of(optimizer: str, rec: Recommendation) -> str:

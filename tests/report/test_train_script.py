@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from autoopt.optim import registry
-from autoopt.records import BASELINE, Flags, Recommendation, Settings, TrialResult, TrialSpec
+from autoopt.records import BASELINE, Band, Flags, Recommendation, Settings, TrialResult, TrialSpec
 from autoopt.report.snippet import script
 from autoopt.trials.execute import execute
 from autoopt.workload import load
@@ -205,6 +205,42 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
         run(path, monkeypatch, capsys, "--checkpoint", str(tmp_path / "c.pt"), "--resume", "--steps", "30")
     with pytest.raises(SystemExit, match="no checkpoint"):
         run(path, monkeypatch, capsys, "--checkpoint", str(tmp_path / "none.pt"), "--resume")
+
+
+PROMISE = [
+    Band(of="training loss", share=0.1, begin=0, step=2, low=0.0, high=9.0),
+    Band(of="training loss", share=0.4, begin=5, step=8, low=0.0, high=0.01),
+    Band(of="validation loss", share=1.0, begin=18, step=20, low=8.0, high=9.0),
+]
+
+
+def test_the_script_watches_its_own_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_model(tmp_path)
+    rec, spec = recommend(model, "adamw", 0.01)
+    path = write_script(rec.model_copy(update={"promise": PROMISE}), model)
+    code, outcome, whole = run(path, monkeypatch, capsys, "--checkpoint", str(tmp_path / "c.pt"))
+    assert (code, outcome["val_loss"]) == (0, trial(model, spec).loss)
+    lines = [line for line in whole.splitlines() if "expected" in line]
+    assert "at 10 % of the run: inside" in lines[0]
+    assert "at 40 % of the run: above" in lines[1]
+    assert "half the learning rate" in lines[1]
+    assert lines[2].startswith("validation loss")
+    assert "below" in lines[2]
+    # Stopped after a window's first steps, it judges the whole window after the resume.
+    text = model.read_text()
+    stop = "\ndef after_step(model, ctx):\n    if ctx.step == 7:\n        raise KeyboardInterrupt\n"
+    model.write_text(text + stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(path, monkeypatch, capsys, "--checkpoint", str(tmp_path / "c.pt"))
+    model.write_text(text)
+    capsys.readouterr()
+    _, _, err = run(path, monkeypatch, capsys, "--checkpoint", str(tmp_path / "c.pt"), "--resume")
+    assert [line for line in err.splitlines() if "expected" in line] == lines[1:]
+    # A run of another length was promised nothing.
+    _, _, err = run(path, monkeypatch, capsys, "--checkpoint", str(tmp_path / "d.pt"), "--steps", "30")
+    assert "expected" not in err
 
 
 def test_divergence_stops_and_names_what_is_next(
