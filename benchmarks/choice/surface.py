@@ -105,6 +105,18 @@ class Surface:
         """The learning rates that were measured at the full length."""
         return [float(f"{10**x:.4g}") for x, _ in self._tuning[optimizer][self.steps]]
 
+    def lengths(self) -> list[int]:
+        """Steps of the measured runs, longest first."""
+        return sorted({steps for by_length in self._tuning.values() for steps in by_length}, reverse=True)
+
+    def line(self, optimizer: str, steps: int) -> list[tuple[float, float | None]]:
+        """(log10 of the rate, v) as measured at a length, without those of a length that is not there; `None`: diverged.
+
+        At the full length that of fresh seeds, where there are any.
+        """
+        points = self._fresh[optimizer] if steps == self.steps else self._tuning[optimizer].get(steps, [])
+        return [(x, None if point.diverged else point.v) for x, point in points]
+
     def trial(self, optimizer: str, rate: float, steps: int, fresh: bool = False) -> Point:
         """What a trial gives: on fresh seeds of the full length what those gave, else what the tuning's seed gave."""
         if optimizer == BASELINE and BASELINE not in self._tuning:
