@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from autoopt.errors import OptimizerUnavailable, UsageError
 from autoopt.optim import registry
 from autoopt.optim.spec import OptimSpec
 from autoopt.policy import Candidate, Policy
-from autoopt.records import BASELINE, Plan, TrialResult, WorkloadReport
-from autoopt.tuning import score
+from autoopt.records import BASELINE, Hyper, Plan, TrialResult, WorkloadReport
+from autoopt.tuning import knowledge, score
 from autoopt.tuning.arm import Arm
+from autoopt.tuning.belief import Prior
+from autoopt.tuning.knowledge import Knowledge
 from autoopt.tuning.plan import Costs, describe
 from autoopt.tuning.planner import Limits, Planner
 from autoopt.units import parse_bytes
@@ -75,6 +78,7 @@ def prepare(
     workers: int,
     seed: int,
     done: list[TrialResult],
+    known: Knowledge | None = None,
 ) -> tuple[Planner, Plan]:
     """The planner of a run, and the plan to show before anything is spent.
 
@@ -84,24 +88,33 @@ def prepare(
         deadline: seconds since the start at which the last trial must have ended.
         workers: trials at once.
         done: trials of earlier sittings; they decide how a metric is compared.
+        known: of other networks; what is shipped unless given.
     """
     policy, specs, settings = entry.policy, entry.specs, report.settings
-    costs, split = Costs.of(report, workers), policy.budget
+    costs = Costs.of(report, workers)
     layout, plan = describe(
         specs,
         settings.steps,
         costs,
         max(0.0, deadline - begin),
         budget,
-        (split.screen, split.deepen, split.confirm),
+        policy.confirm,
         policy.max_optimizers,
         entry.cut,
     )
     plan = plan.model_copy(update={"begin_seconds": begin})
+    own = _own(report, specs)
     arms = {BASELINE: Arm(BASELINE, {}, {})}
     for name in layout.optimizers:
         candidate = policy.candidates[name]
-        arms[name] = Arm(name, candidate.start(specs[name]), candidate.ranges(specs[name]))
+        start, ranges = candidate.start(specs[name]), candidate.ranges(specs[name])
+        if own and own[0] == name and report.baseline.source == "configure_optimizers":
+            # What the user has set beside the rate stays until trials show better.
+            start |= {k: v for k, v in own[1].items() if k != "lr" and k in start}
+        arms[name] = Arm(name, start, ranges)
+    usual = {name: math.log10(arm.start["lr"]) for name, arm in arms.items() if "lr" in arm.start}
+    if own is None or own[0] not in arms:
+        own, usual[BASELINE] = None, math.log10(report.baseline.hyper.get("lr") or 1e-3)
     planner = Planner(
         arms,
         specs,
@@ -109,14 +122,32 @@ def prepare(
         plan,
         costs,
         score.make(report.initial_loss, settings.metric, done),
+        Prior(knowledge.shipped() if known is None else known, usual, report.trainable),
         total=settings.steps,
         deadline=deadline,
         begin=begin,
         seed=seed,
+        own=own,
+        chosen_by_user=report.baseline.source == "configure_optimizers",
+        epoch=_epoch(report),
         no_decay=list(policy.no_decay),
         limits=limits(policy),
     )
     return planner, plan
+
+
+def _own(report: WorkloadReport, specs: dict[str, OptimSpec]) -> tuple[str, Hyper] | None:
+    """The user's own optimizer as one of ours, where its class is among them."""
+    name = report.baseline.registry_name
+    if name is None or name not in specs or "lr" not in report.baseline.hyper:
+        return None
+    return name, dict(report.baseline.hyper)
+
+
+def _epoch(report: WorkloadReport) -> int | None:
+    """Optimizer steps of an epoch."""
+    batches = report.batches_per_epoch
+    return None if batches is None else max(1, batches // report.settings.accumulate)
 
 
 def limits(policy: Policy) -> Limits:

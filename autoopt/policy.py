@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from autoopt.errors import PolicyError, UsageError
 from autoopt.optim import registry
@@ -124,21 +124,6 @@ class Limits(_Part):
         return value
 
 
-class BudgetSplit(_Part):
-    """Shares of the budget: find learning rates, tune the best few, measure them with fresh seeds."""
-
-    screen: Share = 0.45
-    deepen: Share = 0.30
-    confirm: Share = 0.25
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        total = self.screen + self.deepen + self.confirm
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"screen, deepen and confirm add up to 1, not {total:g}")
-        return self
-
-
 class Policy(_Part):
     """The content of a policy file."""
 
@@ -151,7 +136,9 @@ class Policy(_Part):
     )
     tie_order: list[Literal["time", "memory"]] = Field(["time", "memory"], min_length=1, max_length=2)
     limits: Limits = Limits()
-    budget: BudgetSplit = BudgetSplit()
+    confirm: float = Field(
+        0.25, ge=0, le=0.6, description="share of the budget for fresh seeds, where it has room for any"
+    )
     max_optimizers: int | None = Field(None, ge=1)
     no_decay: list[Literal["bias", "norm", "embedding"]] = ["bias", "norm", "embedding"]
     candidates: dict[str, Candidate] = Field(min_length=1, description="most promising first")
@@ -246,7 +233,7 @@ def _pydantic_problems(error: ValidationError) -> Iterator[Problem]:
 def _keys_at(where: Located) -> list[str]:
     part: type[BaseModel] = Policy
     if where:
-        parts: dict[str, type[BaseModel]] = {"limits": Limits, "budget": BudgetSplit, "candidates": Candidate}
+        parts: dict[str, type[BaseModel]] = {"limits": Limits, "candidates": Candidate}
         part = parts[str(where[0])]
     return [field.alias or name for name, field in part.model_fields.items()]
 

@@ -282,6 +282,9 @@ class Gain(Record):
 
 class Confidence(Record):
     label: Literal["low", "medium", "high"]
+    within_5_percent: float | None = Field(
+        None, description="probability that no configuration of the search is better by more than 5 %"
+    )
     reasons: list[str]
 
 

@@ -45,13 +45,13 @@ def _explain(policy: Policy) -> None:
     from autoopt.optim import registry
 
     print(f"{policy.name}: {policy.explain.strip()}\n")
-    limits, split = policy.limits, policy.budget
+    limits = policy.limits
     most = policy.max_optimizers
     for label, text in {
         "Objective": policy.objective.replace("_", " "),
         "Tie": f"within {100 * policy.tolerance:g} %, then the least {', then '.join(policy.tie_order)}",
         "Limits": f"memory {limits.memory or 'none'}, step time {limits.step_time or 'none'}",
-        "Budget": f"{split.screen:.0%} screen, {split.deepen:.0%} deepen, {split.confirm:.0%} confirm",
+        "Budget": f"{1 - policy.confirm:.0%} race, {policy.confirm:.0%} fresh seeds for the finalists",
         "At most": f"{most} optimizers" if most is not None else "as many optimizers as the budget allows",
         "No decay": ", ".join(policy.no_decay) or "(all parameters are decayed)",
     }.items():

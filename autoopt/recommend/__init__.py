@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Literal
 
 from autoopt.errors import NoResult
 from autoopt.optim.spec import Need
@@ -13,12 +15,17 @@ from autoopt.recommend.promise import promise
 from autoopt.recommend.rows import rows
 from autoopt.records import BASELINE, Choice, Confidence, Expected, Gain, Hyper, Outcome, Recommendation, Row
 from autoopt.schedule import warmup_steps
-from autoopt.tuning import horizon
+from autoopt.tuning.arm import Key
+from autoopt.tuning.field import Option
+from autoopt.tuning.ranking import Difference
 from autoopt.tuning.verdict import Candidate, Verdict, at_equal_time, decide
 
 __all__ = ["Evidence", "paired", "recommend"]
 
 _NEAR_THE_EDGE = 0.3
+_CLOSE = 0.05
+_HIGH = 0.5
+"""Probability of being within 5 % of the best from which a choice is called sure; see benchmarks/RESULTS.md."""
 _LEAVE_OWN_AT = 0.75
 """Probability of being better that it takes to leave an optimizer that the user has chosen."""
 
@@ -30,17 +37,16 @@ def recommend(e: Evidence) -> Recommendation:
         NoResult: trials were run, and every one failed or diverged.
     """
     counted = [r for r in e.planner.results if r.outcome is not Outcome.CANCELLED]
-    if not e.planner.layout.screen_steps or not counted:
+    if not e.planner.layout.lengths or not counted:
         return _untuned(e)
     candidates = _candidates(e)
     if not candidates:
         raise NoResult(_why_nothing(e), "The logs folder beside the events has what your code printed.")
     verdict = decide(
         candidates,
-        e.noise,
+        lambda a, b: _gap(e, a, b),
         tolerance=e.policy.tolerance,
         tie_order=e.policy.tie_order,
-        paired=e.paired,
         leave_at=_LEAVE_OWN_AT if e.report.baseline.source == "configure_optimizers" else 0.5,
     )
     choice, notes = _carried(e, verdict)
@@ -92,63 +98,73 @@ def _assumed(e: Evidence) -> list[str]:
 
 
 def _candidates(e: Evidence) -> list[Candidate]:
+    """Each optimizer's configuration that is believed to be best, of those that may be handed on."""
     found = []
-    for key in e.scores:
-        if e.planner.arms[key[0]].dropped or e.diverged(key):
+    for name, arm in e.planner.arms.items():
+        if arm.dropped and name != BASELINE:
             continue
-        used = dict(e.used(key))
-        if e.policy.objective == "loss_at_time":
-            shift = _time_shift(e, key[0])
-            used = {s: y + shift for s, y in used.items()}
-        own = e.results_of(key[0])
-        cost = {"time": e.step_seconds(key[0]), "memory": largest(r.peak_bytes for r in own)}
-        found.append(Candidate(key, used, e.fresh(key), cost))
+        option = e.planner.choice(name)
+        if option is None:
+            continue
+        own = e.results_of(name)
+        cost = {"time": e.step_seconds(name), "memory": largest(r.peak_bytes for r in own)}
+        found.append(Candidate(option.key, e.planner.worth(option) + _time_shift(e, name), cost))
     return found
 
 
+def _gap(e: Evidence, a: Candidate, b: Candidate) -> Difference:
+    """y of a less y of b in the real run, or after equal time where the policy decides by that."""
+    gap = e.planner.view.difference(_option(a.key), _option(b.key))
+    return replace(gap, mean=gap.mean + _time_shift(e, a.key[0]) - _time_shift(e, b.key[0]))
+
+
+def _option(key: Key) -> Option:
+    return Option(key[0], dict(key[1]))
+
+
 def _time_shift(e: Evidence, name: str) -> float:
-    """What y gains or loses when this optimizer trains for as many seconds as AdamW would."""
+    """What y gains or loses when this optimizer trains for as many seconds as AdamW would; 0 at equal steps."""
     slope, mine = e.slope(name), e.step_seconds(name)
-    if slope is None or not mine:
+    if e.policy.objective != "loss_at_time" or slope is None or not mine:
         return 0.0
     return at_equal_time(0.0, slope, mine, e.step_seconds("adamw") or e.planner.plan.step_seconds)
 
 
 def _carried(e: Evidence, verdict: Verdict) -> tuple[Choice, list[str]]:
     """The choice at the real run's length, and what the user should know about how it got there."""
-    name, hyper = verdict.chosen.key[0], dict(verdict.chosen.key[1])
-    arm, notes = e.planner.arms[name], list[str]()
+    option, notes = _option(verdict.chosen.key), list[str]()
+    arm = e.planner.arms[option.optimizer]
     if not arm.tunable:
-        return _choice(e, name, hyper, None, tuned=True), notes
-    estimate = horizon.best_at(arm.points([e.planner.seed]), e.total)
-    if e.steps is not None and e.steps < e.total and estimate is not None:
-        x = min(estimate.x, math.log10(hyper["lr"]))
-        if math.log10(hyper["lr"]) - x > 0.02:
-            kind = (
-                "as measured between two lengths here"
-                if estimate.measured
-                else "by a prior, not measured here"
-            )
-            notes.append(
-                f"learning rate lowered from {hyper['lr']:.3g} at {e.steps} steps to {10**x:.3g} at {e.total}, "
-                f"{kind}; betas and weight decay are those of the shorter trials"
-            )
-            hyper["lr"] = float(f"{10**x:.2g}")
-    limit = horizon.edge(arm.points())
-    if limit is not None and limit - math.log10(hyper["lr"]) <= _NEAR_THE_EDGE:
+        return _choice(e, option.optimizer, option.hyper, None, tuned=True), notes
+    tried = e.stand_in(option.key)
+    length = e.length(tried) or 0
+    if length < e.total:
+        rate = dict(tried[1])["lr"]
+        moved = "" if tried == option.key else f"; its rate was moved from {rate:.3g} towards that length"
+        notes.append(
+            f"{e.title(option.optimizer)} was trained for at most {length} of {e.total} steps at these settings{moved}; "
+            "betas and weight decay are those of the shorter trials, and may want others in a longer run"
+        )
+    if "weight_decay" in arm.ranges and not e.planner.judges_decay(length):
+        notes.append(
+            f"weight decay was not searched: its effect shows after about an epoch ({e.planner.epoch} steps), and the "
+            f"longest trial had {length}"
+        )
+    limit = arm.edge()
+    if limit is not None and limit - math.log10(option.hyper["lr"]) <= _NEAR_THE_EDGE:
         notes.append(
             f"a learning rate of {10**limit:.3g} diverged: the recommended one is close to that edge"
         )
-    return _choice(e, name, hyper, estimate, tuned=True), notes
+    return _choice(e, option.optimizer, option.hyper, e.planner.view.rates(option), tuned=True), notes
 
 
 def _choice(
-    e: Evidence, name: str, hyper: Hyper, estimate: horizon.Estimate | None, *, tuned: bool
+    e: Evidence, name: str, hyper: Hyper, rates: tuple[float, float] | None, *, tuned: bool
 ) -> Choice:
     settings, base = e.report.settings, e.report.baseline
     around = None
-    if estimate is not None and "lr" in hyper:
-        low, high = min(10**estimate.low, hyper["lr"]), max(10**estimate.high, hyper["lr"])
+    if rates is not None and "lr" in hyper:
+        low, high = min(10 ** rates[0], hyper["lr"]), max(10 ** rates[1], hyper["lr"])
         around = (float(f"{low:.2g}"), float(f"{high:.2g}"))
     spec = e.specs.get(name)
     if spec is not None:
@@ -173,20 +189,21 @@ def _choice(
 
 
 def _confidence(e: Evidence, verdict: Verdict) -> Confidence:
-    chosen, share, seeds = verdict.chosen, (e.steps or 0) / e.total, len(verdict.chosen.scores)
+    chosen = e.stand_in(verdict.chosen.key)
+    share, fresh = (e.length(chosen) or 0) / e.total, e.fresh(chosen)
+    seeds = len(e.used(chosen))
+    close = e.planner.view.within(_option(verdict.chosen.key), _CLOSE)
     reasons = [
-        "the longest trials have the length of the real run"
+        "its trials have the length of the real run"
         if share >= 1
-        else f"the longest trials have {100 * share:.3g} % of the real run's length",
+        else f"its longest trial has {100 * share:.3g} % of the real run's length",
+        f"{100 * close:.0f} % probability that nothing that could have been tried is better by more than 5 %",
         f"measured on {seeds} fresh seed{'s' * (seeds > 1)}"
-        if chosen.fresh
+        if fresh
         else "measured on the seed it was tuned on",
-        "ahead of every other optimizer, or shown to tie with it"
-        if verdict.decided
-        else "the order of the first ones is undecided",
     ]
-    label = "medium" if share >= 0.25 and chosen.fresh else "low"
-    if share >= 1 and seeds >= 3 and chosen.fresh and verdict.decided:
+    label: Literal["low", "medium", "high"] = "medium" if share >= 0.25 else "low"
+    if share >= 1 and close >= _HIGH and fresh:
         label = "high"
     if not e.paired:
         label = "low" if label == "low" else "medium"
@@ -197,7 +214,7 @@ def _confidence(e: Evidence, verdict: Verdict) -> Confidence:
     if e.report.validation == "prequential":
         label = "low"
         reasons.append("there is no held-out data: batches were scored before they were trained on")
-    return Confidence(label=label, reasons=reasons)
+    return Confidence(label=label, within_5_percent=round(close, 3), reasons=reasons)
 
 
 def _reason(e: Evidence, verdict: Verdict) -> str:
@@ -207,10 +224,11 @@ def _reason(e: Evidence, verdict: Verdict) -> str:
         return f"Nothing that was tried is better than {name} clearly enough to leave it: {e.title(lowest.key[0])} is next."
     if chosen is not lowest:
         return f"{name} ties with {e.title(lowest.key[0])} within {100 * e.policy.tolerance:.3g} % and is cheaper."
-    at = "at the real length" if (e.steps or 0) >= e.total else f"at {e.steps} of {e.total} steps"
+    inferred = "" if (e.steps or 0) >= e.total else f", inferred from trials of at most {e.steps}"
+    at = f"after {e.total} steps{inferred}"
     rivals = sorted((gap.mean, key) for key, gap in verdict.gaps.items() if key[0] != chosen.key[0])
     if not rivals:
-        return f"{name} is the only optimizer with a finished comparison {at}."
+        return f"{name} is the only optimizer with a finished trial."
     second, what = rivals[0][1], f"expected {e.score.metric[0]}" if e.score.metric else "expected loss"
     sure = 100 * (1 - verdict.gaps[second].probability_below(0.0))
     return f"{name} has the best {what} {at}: better than {e.title(second[0])} with {sure:.0f} % probability."
@@ -225,11 +243,16 @@ def _why_nothing(e: Evidence) -> str:
 
 
 def _untuned(e: Evidence) -> Recommendation:
-    """No budget for a comparison: the user's own where there is one, else a setting from the policy."""
+    """No budget for a comparison: the user's own where there is one, else what was best on other networks."""
     own = e.report.baseline.source == "configure_optimizers"
-    name = BASELINE if own else "adamw" if "adamw" in e.specs else next(iter(e.specs))
-    hyper = {} if own else e.policy.candidates[name].start(e.specs[name])
-    what = "your own optimizer" if own else f"{e.title(name)} at the policy's starting point"
+    name, hyper = BASELINE, dict[str, float]()
+    if not own:
+        names = [n for n, a in e.planner.arms.items() if a.tunable and not a.dropped]
+        best = e.planner.view.best(lambda o: o.optimizer in names)
+        if best is None:
+            raise NoResult("None of the optimizers can be used.", "`autoopt optimizers` lists them.")
+        name, hyper = best.optimizer, best.hyper
+    what = "your own optimizer" if own else f"{e.title(name)}, the best on the networks that we measured,"
     why = (
         "no trial of a sensible length fits the budget"
         if e.complete

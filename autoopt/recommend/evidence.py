@@ -13,7 +13,7 @@ from autoopt.optim.spec import OptimSpec
 from autoopt.policy import Policy
 from autoopt.recommend.numbers import largest, mean, median
 from autoopt.records import BASELINE, Expected, Outcome, TrialResult, WorkloadReport
-from autoopt.tuning.arm import Arm, Key, key_of
+from autoopt.tuning.arm import Key, key_of
 from autoopt.tuning.planner import Planner
 from autoopt.tuning.race import FRESH_SEEDS
 from autoopt.tuning.ranking import Noise, interval, pooled_noise
@@ -62,22 +62,39 @@ class Evidence:
 
     @cached_property
     def steps(self) -> int | None:
-        """The longest length at which two optimizers completed a trial without diverging; else the longest at all."""
-        lengths: dict[int, set[str]] = {}
-        for arm in self.planner.arms.values():
-            for t in arm.tried.values():
-                if t.y is not None and not t.diverged and not arm.dropped:
-                    lengths.setdefault(t.steps, set()).add(arm.name)
-        compared = [n for n, names in lengths.items() if len(names) > 1]
-        return max(compared or lengths, default=None)
+        """The longest length at which a trial ended without diverging."""
+        return max((n for a in self.planner.arms.values() if (n := a.longest())), default=None)
+
+    def length(self, key: Key) -> int | None:
+        """The longest length at which a configuration ended; `None`: at none."""
+        tried = self.planner.arms[key[0]].tried.values()
+        return max(
+            (t.steps for t in tried if t.y is not None and key_of(key[0], t.hyper) == key), default=None
+        )
 
     @cached_property
     def scores(self) -> Scores:
-        """y of every configuration at the longest length."""
-        return {} if self.steps is None else self.planner.race.scores(self.steps)
+        """y of every configuration, each at the longest length it was trained at."""
+        keys = {
+            key_of(arm.name, t.hyper)
+            for arm in self.planner.arms.values()
+            for t in arm.tried.values()
+            if t.y is not None
+        }
+        at = {n: self.planner.race.scores(n) for n in {self.length(key) for key in keys} if n is not None}
+        return {key: at[n][key] for key in sorted(keys) if (n := self.length(key)) is not None}
+
+    def stand_in(self, key: Key) -> Key:
+        """The configuration itself where it was trained, else the trained one of its optimizer with the nearest rate."""
+        if key in self.scores:
+            return key
+        x = math.log10(dict(key[1])["lr"])
+        same = [k for k in self.scores if k[0] == key[0] and not self.diverged(k)]
+        return min(same, key=lambda k: (abs(math.log10(dict(k[1])["lr"]) - x), k))
 
     @cached_property
     def noise(self) -> Noise:
+        """Between seeds, pooled over all configurations that were repeated."""
         return pooled_noise(list(self.scores.values()), self.paired)
 
     @cached_property
@@ -90,7 +107,7 @@ class Evidence:
         return {s: y for s, y in self.scores[key].items() if s >= first}
 
     def used(self, key: Key) -> Mapping[int, float]:
-        """y by seed at the longest length: fresh seeds alone where there is somebody to compare on them."""
+        """y by seed at its longest length: fresh seeds alone where there is somebody to compare on them."""
         return (self._fresh_scores(key) if self.confirmed else {}) or self.scores[key]
 
     def fresh(self, key: Key) -> bool:
@@ -98,17 +115,11 @@ class Evidence:
         return self.confirmed and bool(self._fresh_scores(key))
 
     def diverged(self, key: Key) -> bool:
-        """Whether a configuration diverged on any seed of the longest length."""
-        tried = self.planner.arms[key[0]].tried.values()
-        return any(t.diverged and t.steps == self.steps and key_of(key[0], t.hyper) == key for t in tried)
+        """Whether a configuration diverged on any seed and length."""
+        return self.planner.race.diverged(key)
 
     def results_of(self, optimizer: str) -> list[TrialResult]:
         return [r for r in self.planner.results if r.spec.optimizer == optimizer]
-
-    def short_best(self, arm: Arm) -> TrialResult | None:
-        """The best trial of an optimizer at the screen's length."""
-        best = arm.best(self.planner.layout.screen_steps, self.planner.seed)
-        return None if best is None else next(r for r in self.planner.results if r.spec.id == best.id)
 
     def step_seconds(self, optimizer: str) -> float | None:
         return median(r.step_seconds for r in self.results_of(optimizer))
@@ -121,22 +132,24 @@ class Evidence:
         return "your own optimizer" if own else "AdamW at its default"
 
     def slope(self, optimizer: str) -> float | None:
-        """dy / d log(steps) between an optimizer's best at the screen's length and at the longest."""
-        arm, short = self.planner.arms[optimizer], self.planner.layout.screen_steps
-        if self.steps is None or short == self.steps:
+        """dy / d log(steps) between an optimizer's best at the shortest and at the longest length it was trained at."""
+        arm = self.planner.arms[optimizer]
+        lengths = sorted({t.steps for t in arm.tried.values() if t.alive and t.seed == self.planner.seed})
+        if len(lengths) < 2:
             return None
-        a, b = arm.best(short, self.planner.seed), arm.best(self.steps, self.planner.seed)
+        a, b = (arm.best(n, self.planner.seed) for n in (lengths[0], lengths[-1]))
         if a is None or b is None or a.y is None or b.y is None:
             return None
-        return (b.y - a.y) / math.log(self.steps / short)
+        return (b.y - a.y) / math.log(lengths[-1] / lengths[0])
 
     def expected(self, key: Key) -> Expected:
-        """What a configuration reached at the longest length, over the seeds that count, and what it costs."""
-        used, own = self.used(key), self.results_of(key[0])
+        """What a configuration reached at its longest length, over the seeds that count, and what it costs."""
+        key = self.stand_in(key)
+        used, own, steps = self.used(key), self.results_of(key[0]), self.length(key)
         counted = [
             r
             for r in own
-            if r.spec.steps == self.steps
+            if r.spec.steps == steps
             and r.spec.seed in used
             and r.outcome is Outcome.COMPLETED
             and key_of(key[0], r.spec.hyper) == key
@@ -149,7 +162,7 @@ class Evidence:
             low=None if by_metric else self.score.unit(low),
             high=None if by_metric else self.score.unit(high),
             metric=mean(r.metric for r in counted),
-            steps=self.steps or 0,
+            steps=steps or 0,
             seeds=len(used),
             step_seconds=self.step_seconds(key[0]),
             samples_per_second=median(r.samples_per_second for r in own),

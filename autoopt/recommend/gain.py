@@ -8,6 +8,7 @@ from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import words
 from autoopt.records import BASELINE, Gain, WorkloadReport
 from autoopt.tuning.arm import Key, key_of
+from autoopt.tuning.race import FRESH_SEEDS
 from autoopt.tuning.ranking import Difference, difference
 from autoopt.tuning.verdict import Verdict
 
@@ -17,15 +18,15 @@ _SHOWN = 0.9
 
 def gain(e: Evidence, verdict: Verdict) -> Gain:
     """Chosen against the user's own optimizer, over the seeds that both ran."""
-    chosen, baseline = verdict.chosen.key, e.planner.arms.get(BASELINE)
+    chosen, baseline = e.stand_in(verdict.chosen.key), e.planner.arms.get(BASELINE)
     own = key_of(BASELINE, baseline.start) if baseline else None
     what = e.score.metric[0] if e.score.metric else "loss"
-    if own is None or own not in e.scores:
+    if own is None or own not in e.scores or (own != chosen and _shared_length(e, chosen, own) is None):
         return Gain(
             verdict="unknown",
             yours=None,
             chosen=_value(e, chosen),
-            sentence=f"against yours: not known, yours has no finished trial of {e.steps} steps",
+            sentence="against yours: not known, no length was trained with both",
         )
     if chosen == own:
         before = e.expected(own)
@@ -70,14 +71,27 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
     )
 
 
+def _shared_length(e: Evidence, key: Key, own: Key) -> int | None:
+    """The longest length at which both have a score."""
+    lengths = {r.spec.steps for r in e.planner.results}
+    return max((n for n in lengths if {key, own} <= set(e.planner.race.scores(n))), default=None)
+
+
 def _compare(e: Evidence, key: Key, own: Key) -> tuple[Difference, float]:
-    """A configuration less the user's own, on fresh seeds where both have any; and the own one's y on the same seeds."""
-    mine, theirs = e.used(key), e.used(own)
-    if not set(mine) & set(theirs):
-        mine, theirs = e.scores[key], e.scores[own]
-    shared = set(mine) & set(theirs)
-    base = statistics.fmean([theirs[s] for s in shared] or list(theirs.values()))
-    return difference(mine, theirs, e.noise, e.paired), base
+    """A configuration less the user's own at the longest length that both were trained at; and the own one's y there.
+
+    On fresh seeds where both have any.
+    """
+    steps = _shared_length(e, key, own)
+    if steps is None:
+        raise ValueError("no length was trained with both")
+    scores = e.planner.race.scores(steps)
+    mine, theirs = scores[key], scores[own]
+    fresh = {s for s in set(mine) & set(theirs) if s >= e.planner.seed + FRESH_SEEDS}
+    shared = fresh or set(mine) & set(theirs)
+    if shared:
+        mine, theirs = {s: mine[s] for s in shared}, {s: theirs[s] for s in shared}
+    return difference(mine, theirs, e.noise, e.paired), statistics.fmean(theirs.values())
 
 
 def _tuned_own(e: Evidence, chosen: Key, own: Key, base: float) -> float | None:
@@ -85,7 +99,7 @@ def _tuned_own(e: Evidence, chosen: Key, own: Key, base: float) -> float | None:
     same = e.report.baseline.registry_name
     if chosen[0] == same:
         return e.score.unit(base + _compare(e, chosen, own)[0].mean)
-    candidates = [k for k in e.scores if k[0] == same]
+    candidates = [k for k in e.scores if k[0] == same and _shared_length(e, k, own) is not None]
     if not candidates:
         return None
     # Its best is told by the seeds that count most; a lucky one on the seed of the tuning is not.

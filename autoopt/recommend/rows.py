@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
+from typing import Literal
 
 from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import largest, ratio
 from autoopt.records import Expected, Row
 from autoopt.tuning.arm import Arm, Key
-from autoopt.tuning.ranking import difference
 from autoopt.tuning.verdict import Verdict, at_equal_time, pareto
 
+Status = Literal["recommended", "tie", "worse", "undecided", "dropped", "failed", "not tried", "edge"]
+_WORSE = 0.9
 _ORDER = {
     "recommended": 0,
     "tie": 1,
@@ -33,14 +35,13 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
     made = []
     for arm in e.planner.arms.values():
         mine, key, seen = e.results_of(arm.name), best.get(arm.name), expected.get(arm.name)
-        short = e.short_best(arm)
-        status, reason = _status(e, verdict, arm, key)
+        status, reason = _status(verdict, arm, key)
         made.append(
             Row(
                 optimizer=arm.name,
                 status=status,
-                hyper=dict(key[1]) if key else dict(short.spec.hyper) if short else {},
-                expected=seen or _at_screen(e, arm),
+                hyper=dict(key[1]) if key else {},
+                expected=seen,
                 trials=len(mine),
                 seconds=round(sum(r.seconds.get("total", 0.0) for r in mine), 3),
                 relative_step_time=ratio(e.step_seconds(arm.name), chosen.step_seconds),
@@ -56,15 +57,14 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
 
 
 def _best_keys(e: Evidence, verdict: Verdict) -> dict[str, Key]:
-    """The configuration that speaks for each optimizer: most fresh seeds first, then the lowest score.
+    """The configuration that speaks for each optimizer: the one that is believed to be its best.
 
     One that diverged speaks for none: the score that stands for it is no loss that anybody saw.
     """
-    best: dict[str, Key] = {}
+    best = {c.key[0]: c.key for c in verdict.candidates}
     sound = [key for key in e.scores if not e.diverged(key)]
-    for key in sorted(sound, key=lambda k: (not e.fresh(k), statistics.fmean(e.used(k).values()))):
+    for key in sorted(sound, key=lambda k: (-(e.length(k) or 0), statistics.fmean(e.used(k).values()))):
         best.setdefault(key[0], key)
-    best[verdict.chosen.key[0]] = verdict.chosen.key
     return best
 
 
@@ -76,8 +76,7 @@ def _place(e: Evidence, row: Row) -> float:
     return row.expected.loss if row.expected.loss is not None else math.inf
 
 
-def _status(e: Evidence, verdict: Verdict, arm: Arm, key: Key | None) -> tuple[str, str]:
-    screen, seed = e.planner.layout.screen_steps, e.planner.seed
+def _status(verdict: Verdict, arm: Arm, key: Key | None) -> tuple[Status, str]:
     if key is not None and key == verdict.chosen.key:
         return "recommended", ""
     if arm.dropped:
@@ -85,41 +84,18 @@ def _status(e: Evidence, verdict: Verdict, arm: Arm, key: Key | None) -> tuple[s
     if not arm.tried:
         return "not tried", "the time ran out before its turn"
     if key is None:
-        if arm.best(screen, seed) is None:
-            return "failed", "every trial diverged or failed"
-        if any(e.diverged(k) for k in e.scores if k[0] == arm.name):
-            return "failed", f"diverged at {e.steps} steps"
-        if arm.tunable and arm.at_edge(screen, seed):
-            return "edge", "not comparable: its best learning rate is at the edge of those tried"
-        return "dropped", f"behind after the screen at {screen} steps"
+        return "failed", "every trial diverged or failed"
     if key in verdict.ties:
         return "tie", "no worse than the best by more than the tolerance, with 80 % probability"
     if key == verdict.lowest.key:
         return "tie", "the lowest loss, but no better than the tolerance, and dearer"
-    gap = difference(e.used(key), e.used(verdict.lowest.key), e.noise, e.paired)
-    if gap.probability_below(0.0) < 0.1:
-        return "worse", ""
-    return "undecided", "neither better nor worse can be shown with these seeds"
-
-
-def _at_screen(e: Evidence, arm: Arm) -> Expected | None:
-    """An optimizer that never came to the longest length, at the one it came to."""
-    result = e.short_best(arm)
-    if result is None:
-        return None
-    return Expected(
-        loss=result.loss,
-        low=None,
-        high=None,
-        metric=result.metric,
-        steps=result.spec.steps,
-        seeds=1,
-        step_seconds=result.step_seconds,
-        samples_per_second=result.samples_per_second,
-        state_bytes=result.state_bytes,
-        peak_bytes=result.peak_bytes,
-        peak_source=result.peak_source,
-    )
+    gap = verdict.gaps.get(key)
+    if gap is None:
+        return "undecided", "never trained safely enough to be recommended"
+    worse = 1 - gap.probability_below(0.0)
+    if worse > _WORSE:
+        return "worse", f"worse than the best with {100 * worse:.0f} % probability"
+    return "undecided", f"worse than the best with only {100 * worse:.0f} % probability"
 
 
 def _at_equal_time(e: Evidence, name: str, seen: Expected | None, chosen: Expected) -> float | None:

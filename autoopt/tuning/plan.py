@@ -1,10 +1,10 @@
 """The plan, made before anything is spent: how many trials of which length, and what they can show.
 
-    screen    every optimizer, the same number of learning rates each, at a short length
-    deepen    the best few at the longest length that the budget allows (the real one when it can)
-    confirm   the finalists and the user's own optimizer with fresh seeds, at that length
+    race      rounds: every optimizer in the race gets one trial a round, its most useful one by the belief of
+              `field.py`, and leaves when it is hardly the best any more
+    confirm   the finalists and the user's own optimizer with fresh seeds
 
-When the budget is short, optimizers are cut, never trials below a minimum length: short trials mislead.
+Lengths are the real one, a half, a quarter, ..., never below a minimum: very short trials mislead.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from autoopt.optim.spec import Need, OptimSpec
 from autoopt.records import Plan, StagePlan, WorkloadReport
 
-SCREEN_RATES = 3
 MIN_STEPS = 30
-SHORTEST = 64
+SHORTEST = 256
 """No trial is shorter than the real run divided by this."""
-FINAL_TRIALS = 5
-"""Trials at the final length that make it worth having one: two optimizers, a second rate, the user's own, a fresh seed."""
+LENGTHS = 4
+"""Lengths of trials in one run: the longest that fits, and the three below it."""
 MOST_FRESH = 5
 """Fresh seeds of a finalist: more buy little."""
-ROUND = 3
-"""Trials of one fresh seed: the first, the second, and the user's own."""
+FEWEST_TO_CONFIRM = 8
+"""Trials at the longest length that must fit before any is kept for fresh seeds."""
+_HIGH_TRIALS = 16
+"""Full-length trials without which no choice is called sure."""
+_LONGEST_SHARE = 0.6
+"""Of the time left that a single trial may take."""
 _USEFUL = 0.92
 """Share of workers x budget that ends up inside trials; the rest is waiting for the last ones."""
 _OVERHEAD = 0.05
@@ -74,14 +77,23 @@ def typical_cost(spec: OptimSpec | None) -> float:
 
 @dataclass(frozen=True)
 class Layout:
-    """The numbers behind a plan. `screen_steps` 0: too short a budget for any trial."""
+    """The numbers behind a plan.
 
-    screen_steps: int
-    final_steps: int
+    Args:
+        optimizers: that may enter the race, the ones to keep longest first.
+        lengths: of trials, in steps, longest first; none: too short a budget for any trial.
+        capacity: trials of the longest length that the budget holds.
+        confirm_seconds: wall-clock kept for fresh seeds at the end.
+    """
+
     optimizers: list[str]
-    deepened: int
-    screen_seconds: float
+    lengths: list[int]
+    capacity: float
     confirm_seconds: float
+
+    @property
+    def longest(self) -> int:
+        return self.lengths[0] if self.lengths else 0
 
 
 def lengths(total: int) -> list[int]:
@@ -99,7 +111,7 @@ def layout(
     total: int,
     costs: Costs,
     seconds: float,
-    split: tuple[float, float, float],
+    confirm: float,
     most: int | None = None,
 ) -> Layout:
     """Lengths and optimizers that `seconds` of wall-clock buy.
@@ -109,57 +121,23 @@ def layout(
         total: steps of the real run.
         costs: what things cost.
         seconds: wall-clock left for trials.
-        split: shares of screen, deepen, confirm.
+        confirm: share of it for fresh seeds, where there is time for any.
         most: at most so many optimizers.
     """
-    capacity = seconds * costs.workers * _USEFUL
     names = list(candidates)[: most or None]
-    possible = lengths(total)
-
-    def fitting(steps: int, money: float) -> list[str]:
-        money -= costs.trial(steps)
-        taken = []
-        for name in names:
-            money -= SCREEN_RATES * costs.trial(steps, typical_cost(candidates[name]))
-            if money < 0:
-                break
-            taken.append(name)
-        return taken
-
-    screen, chosen = 0, list[str]()
-    for steps in possible:
-        wanted = len(names) if steps > total / 4 else min(len(names), 4 if steps > total / 8 else 3)
-        chosen = fitting(steps, split[0] * capacity)
-        if len(chosen) >= wanted:
-            screen = steps
-            break
-    else:
-        chosen = fitting(possible[-1], 0.8 * capacity)
-        screen = possible[-1] if chosen else 0
-    if not screen:
-        return Layout(0, 0, [], 0, 0.0, 0.0)
-    spent = costs.trial(screen) + sum(
-        SCREEN_RATES * costs.trial(screen, typical_cost(candidates[n])) for n in chosen
-    )
-    final = screen
-    for steps in possible:
-        if steps > screen and FINAL_TRIALS * costs.trial(steps, _TYPICAL) <= capacity - spent:
-            final = steps
-            break
-    trial = costs.trial(final, _TYPICAL)
-    trials = max(0, int((capacity - spent) / trial))
-    deepened = min(len(chosen), max(1, trials // 4), 4)
-    share = split[2] / (split[1] + split[2])
-    confirm = max(share * (capacity - spent), min(3, trials) * trial)
-    return Layout(screen, final, chosen, deepened, spent / costs.workers, confirm / costs.workers)
+    fitting = [n for n in lengths(total) if costs.trial(n, _TYPICAL) <= _LONGEST_SHARE * seconds]
+    if not fitting or not names:
+        return Layout(names, [], 0.0, 0.0)
+    capacity = seconds * costs.workers * _USEFUL / costs.trial(fitting[0], _TYPICAL)
+    kept = confirm * seconds if capacity >= FEWEST_TO_CONFIRM else 0.0
+    return Layout(names, fitting[:LENGTHS], capacity, kept)
 
 
-def confidence(made: Layout, total: int, costs: Costs) -> str:
+def confidence(made: Layout, total: int) -> str:
     """The label that a layout can reach; what is reached depends on the results too."""
-    if not made.screen_steps or made.final_steps < total / 4:
+    if made.longest < total / 4:
         return "low"
-    fresh = made.confirm_seconds * costs.workers / costs.trial(made.final_steps, _TYPICAL)
-    return "high" if made.final_steps >= total and fresh >= 6 else "medium"
+    return "high" if made.longest >= total and made.capacity >= _HIGH_TRIALS else "medium"
 
 
 def describe(
@@ -168,58 +146,57 @@ def describe(
     costs: Costs,
     seconds: float,
     budget: float,
-    split: tuple[float, float, float],
+    confirm: float,
     most: int | None,
     cut: dict[str, str],
 ) -> tuple[Layout, Plan]:
     """The layout and what the user is shown of it before anything is spent."""
-    made = layout(candidates, total, costs, seconds, split, most)
-    label = confidence(made, total, costs)
-    stages = []
-    if made.screen_steps:
-        trial = costs.trial(made.final_steps, _TYPICAL)
-        rest = max(0.0, seconds - made.screen_seconds - made.confirm_seconds)
-        fresh = int(made.confirm_seconds * costs.workers / trial)
-        stages = [
-            StagePlan(
-                name="screen",
-                optimizers=made.optimizers,
-                trials=SCREEN_RATES * len(made.optimizers) + 1,
-                steps=made.screen_steps,
-                seeds=1,
-                seconds=made.screen_seconds,
-            ),
-            StagePlan(
-                name="deepen",
-                optimizers=[f"the best {made.deepened}"] if made.deepened > 1 else ["the best"],
-                trials=int(rest * costs.workers / trial),
-                steps=made.final_steps,
-                seeds=1,
-                seconds=rest,
-            ),
-            StagePlan(
-                name="confirm",
-                optimizers=["the finalists and yours"],
-                trials=min(fresh, MOST_FRESH * ROUND),
-                steps=made.final_steps,
-                seeds=min(max(1, fresh // ROUND), MOST_FRESH),
-                seconds=made.confirm_seconds,
-            ),
-        ]
-    dropped = {n: "the budget does not reach it" for n in candidates if n not in made.optimizers}
+    made = layout(candidates, total, costs, seconds, confirm, most)
+    dropped = {n: "the policy's max_optimizers" for n in candidates if n not in made.optimizers}
+    label = confidence(made, total)
     plan = Plan(
         budget_seconds=budget,
         workers=costs.workers,
         step_seconds=costs.step,
         full_run_seconds=costs.trial(total),
         affordable_steps=int(seconds * costs.workers * _USEFUL / costs.step),
-        stages=stages,
+        stages=_stages(made, costs, seconds),
         cut={**cut, **dropped},
         confidence=label,
-        next_level_seconds=_next_level(candidates, total, costs, seconds, budget, split, most, label),
+        next_level_seconds=_next_level(candidates, total, costs, seconds, confirm, most, budget - seconds),
         notes=_notes(made, total),
     )
     return made, plan
+
+
+def _stages(made: Layout, costs: Costs, seconds: float) -> list[StagePlan]:
+    if not made.lengths:
+        return []
+    trial = costs.trial(made.longest, _TYPICAL)
+    race = seconds - made.confirm_seconds
+    stages = [
+        StagePlan(
+            name="race",
+            optimizers=made.optimizers,
+            trials=max(1, int(race * costs.workers * _USEFUL / trial)),
+            steps=made.longest,
+            seeds=1,
+            seconds=race,
+        )
+    ]
+    fresh = int(made.confirm_seconds * costs.workers / trial)
+    if fresh:
+        stages.append(
+            StagePlan(
+                name="confirm",
+                optimizers=["the finalists and yours"],
+                trials=fresh,
+                steps=made.longest,
+                seeds=min(max(1, fresh // 3), MOST_FRESH),
+                seconds=made.confirm_seconds,
+            )
+        )
+    return stages
 
 
 def _next_level(
@@ -227,27 +204,28 @@ def _next_level(
     total: int,
     costs: Costs,
     seconds: float,
-    budget: float,
-    split: tuple[float, float, float],
+    confirm: float,
     most: int | None,
-    label: str,
+    start: float,
 ) -> float | None:
+    """The budget that reaches the next confidence, the start included."""
+    label = confidence(layout(candidates, total, costs, seconds, confirm, most), total)
     if label == "high":
         return None
     more = max(seconds, costs.trial(MIN_STEPS))
     for _ in range(60):
         more *= 1.25
-        if confidence(layout(candidates, total, costs, more, split, most), total, costs) != label:
-            return budget - seconds + more
+        if confidence(layout(candidates, total, costs, more, confirm, most), total) != label:
+            return start + more
     return None
 
 
 def _notes(made: Layout, total: int) -> list[str]:
-    if not made.screen_steps:
+    if not made.lengths:
         return ["the budget is too short for a single comparison; nothing will be tuned"]
-    if made.final_steps < total:
-        ratio = total / made.final_steps
+    if made.longest < total:
+        ratio = total / made.longest
         return [
-            f"the longest trial is 1/{ratio:.0f} of the real run; the learning rate is carried over to its length"
+            f"the longest trial is 1/{ratio:.0f} of the real run; what is best there is inferred from shorter ones"
         ]
     return []

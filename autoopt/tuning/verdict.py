@@ -1,20 +1,19 @@
 """Which configuration wins, which ones tie with it, and whether the user's own should stay. Pure functions.
 
-The rules (docs: "how the choice is made"): only configurations measured at the longest length compete, and
-where any has fresh seeds only those do. A tie is shown equivalence, and goes to the cheaper; the user's own counts as
-the cheapest, since keeping it costs nothing, and is left only for what is probably better. Among the others,
-without evidence either way, the lowest expected loss wins.
+Each optimizer is spoken for by the configuration that is believed to be its best at the real length. A tie is shown
+equivalence, and goes to the cheaper; the user's own counts as the cheapest, since keeping it costs nothing, and is left
+only for what is probably better. Without evidence either way, the lowest expected loss wins.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoopt.records import BASELINE
 from autoopt.tuning.arm import Key
-from autoopt.tuning.ranking import Difference, Noise, decided, difference, equivalent, means
+from autoopt.tuning.ranking import Difference, decided, equivalent
 
 _CHEAPER = 0.97
 """A cost counts as lower when it is at least 3 % lower: less is timing noise."""
@@ -22,51 +21,52 @@ _CHEAPER = 0.97
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration measured at the longest length.
+    """A configuration, and what is believed of it.
 
     Args:
         key: its identity.
-        scores: seed -> y; fresh seeds alone when it has any.
-        fresh: whether `scores` are of seeds that tuning never saw.
+        expected: mean gap in y at the real length; lower is better.
         cost: time (s per step) and memory (bytes), where known.
     """
 
     key: Key
-    scores: Mapping[int, float]
-    fresh: bool
+    expected: float
     cost: Mapping[str, float | None]
+
+
+Gap = Callable[[Candidate, Candidate], Difference]
+"""y of the first less y of the second at the real length."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The winner, the lowest in expectation (another one when a tie went to the cheaper), and the ties."""
 
+    candidates: Sequence[Candidate]
     chosen: Candidate
     lowest: Candidate
     ties: list[Key]
     decided: bool
     """Whether the lowest is better than every other optimizer that is no tie, with 90 % probability."""
     gaps: Mapping[Key, Difference]
-    """key -> its score less the lowest's."""
+    """key -> its y less the lowest's."""
 
 
 def decide(
     candidates: Sequence[Candidate],
-    noise: Noise,
+    gap: Gap,
     *,
     tolerance: float,
     tie_order: Sequence[str],
-    paired: bool,
     leave_at: float = 0.5,
 ) -> Verdict:
     """Applies the rules above.
 
     Args:
-        candidates: at least one.
-        noise: pooled over all repeated configurations.
+        candidates: at least one, one an optimizer.
+        gap: the belief.
         tolerance: of a tie, in y (0.02 is 2 %).
         tie_order: "time" and "memory", the first that differs decides.
-        paired: whether the batches were proven to be the same.
         leave_at: probability of being better that it takes to leave the user's own optimizer.
 
     Raises:
@@ -74,23 +74,19 @@ def decide(
     """
     if not candidates:
         raise ValueError("nothing to choose from")
-    pool = [c for c in candidates if c.fresh] or list(candidates)
-    mean = means({c.key: c.scores for c in pool}, paired)
-    lowest = min(pool, key=lambda c: (mean[c.key], c.key))
-    gaps = {c.key: difference(c.scores, lowest.scores, noise, paired) for c in pool if c is not lowest}
-    others = [c for c in pool if c.key[0] != lowest.key[0]]
+    lowest = min(candidates, key=lambda c: (c.expected, c.key))
+    others = [c for c in candidates if c is not lowest]
+    gaps = {c.key: gap(c, lowest) for c in others}
     ties = [c for c in others if equivalent(gaps[c.key], tolerance)]
     chosen = lowest
-    for rival in sorted(ties, key=lambda c: mean[c.key]):
+    for rival in sorted(ties, key=lambda c: c.expected):
         if cheaper(rival, chosen, tie_order):
             chosen = rival
     own = next((c for c in candidates if c.key[0] == BASELINE), None)
-    if own is not None and chosen is not own:
-        ahead = difference(chosen.scores, own.scores, noise, paired)
-        if ahead.probability_below(0.0) < leave_at:
-            chosen = own
+    if own is not None and chosen is not own and gap(chosen, own).probability_below(0.0) < leave_at:
+        chosen = own
     clear = all(decided(_negative(gaps[c.key])) for c in others if c not in ties)
-    return Verdict(chosen, lowest, [c.key for c in ties], clear, gaps)
+    return Verdict(candidates, chosen, lowest, [c.key for c in ties], clear, gaps)
 
 
 def cheaper(a: Candidate, b: Candidate, order: Sequence[str]) -> bool:

@@ -22,9 +22,9 @@ WORKLOADS = Path(__file__).with_name("workloads")
 _HEAD = f"""schema: {SCHEMA}
 explain: >
   How far each optimizer at each learning rate stays behind the best one of the same network and length, as
-  log((loss + c) / (best + c)), c = 1 % of the loss at initialization. Lengths are doublings below the network's full run (0: in
-  full, 3: an eighth). Curves are pairs [log10 of the learning rate, gap]; null: diverged. Other settings as `autoopt optimizers`
-  lists them. Validation loss, one tuning seed below the full length, means of all seeds at it.
+  log((loss + c) / (best + c)), c = 1 % of the loss at initialization. Lengths are doublings below the network's full
+  run (0: in full, 3: an eighth). Curves are pairs [log10 of the learning rate, gap]; null: diverged. Other settings as
+  `autoopt optimizers` lists them. Validation loss, one tuning seed below the full length, means of all seeds at it.
 source: measured by `python -m benchmarks.choice.tables` on the workloads of benchmarks/choice; written by
   `python -m benchmarks.choice.knowledge`
 """

@@ -31,6 +31,8 @@ from autoopt.records import (
 from autoopt.run import Run
 from autoopt.session import Silent, Stop, run_trials
 from autoopt.trials.runner import Progress
+from autoopt.tuning import knowledge
+from autoopt.tuning.knowledge import Knowledge
 from autoopt.tuning.planner import Planner
 from benchmarks.choice.jobs import BASELINE_START
 from benchmarks.choice.surface import DEFAULT_RATE
@@ -147,6 +149,11 @@ def _policy(name: str) -> Policy:
     return policies.load(name)
 
 
+def known_without(workload: str) -> Knowledge:
+    """What the product knows of other networks, without the one that it is scored on (nor its short or long form)."""
+    return knowledge.shipped().without({workload, workload.removeprefix("long_")})
+
+
 class _Nowhere:
     """A run that keeps no events."""
 
@@ -155,7 +162,11 @@ class _Nowhere:
 
 
 def tune(
-    world: World, budget: float, workers: int = 2, policy: str | Policy = "balanced"
+    world: World,
+    budget: float,
+    workers: int = 2,
+    policy: str | Policy = "balanced",
+    others: Knowledge | None = None,
 ) -> tuple[Recommendation | None, Planner]:
     """A whole sitting of the product in `budget` seconds; no recommendation when every trial diverged."""
     machine = Machine(world, workers, _OVERRUN * budget)
@@ -170,6 +181,7 @@ def tune(
         workers=workers,
         seed=0,
         done=[],
+        known=known_without(world.surface.name) if others is None else others,
     )
     run_trials(planner, machine, cast(Run, _Nowhere()), Silent(), machine, Stop())
     evidence = Evidence(

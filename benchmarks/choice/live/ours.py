@@ -18,6 +18,7 @@ from autoopt.trials.pool import Pool
 from benchmarks.choice.live import warm
 from benchmarks.choice.live.nouns import DEFAULT, SCORING, Pick, Tuned
 from benchmarks.choice.live.setting import Setting
+from benchmarks.choice.replay import known_without
 
 POLICY = "balanced"
 
@@ -56,6 +57,7 @@ def autoopt(setting: Setting) -> Tuned:
                 workers=workers,
                 seed=setting.tuning,
                 done=[],
+                known=known_without(setting.workload),
             )
             run_trials(planner, pool, cast(Run, _Nowhere()), Silent(), clock, Stop())
             evidence = Evidence(

@@ -1,0 +1,264 @@
+"""Every configuration that could be tried, at every length, and what is believed of it now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from autoopt.records import BASELINE, Hyper
+from autoopt.tuning.arm import Arm, Key, Tried, key_of
+from autoopt.tuning.belief import SETTINGS, STEP, Index, Points, Prior, Vector, soft
+from autoopt.tuning.posterior import Posterior, Seen, improvement
+from autoopt.tuning.ranking import Difference
+from autoopt.tuning.space import to_coordinate
+
+_RATES = np.arange(-1.5, 1.5 + STEP / 2, STEP)
+_DRAWS = 512
+_UNITS: Mapping[str, float] = {"log": 0.5, "one_minus_log": 0.4, "linear": 0.1}
+"""Moves of a setting, in its coordinate, that matter about as much as one another."""
+_NORMAL = 1e6
+"""Degrees of freedom of a belief: its variance is the posterior's."""
+EDGE_MARGIN = 0.3
+"""Decades that an untried rate keeps from the lowest one that diverged."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A configuration: an optimizer with its settings."""
+
+    optimizer: str
+    hyper: Hyper
+
+    @cached_property
+    def key(self) -> Key:
+        return key_of(self.optimizer, self.hyper)
+
+
+class Field:
+    """The options of a run.
+
+    Args:
+        prior: speaks of every arm, and of BASELINE where `own` names none.
+        arms: by name.
+        total: steps of the real run.
+        own: registry name and settings of the user's own optimizer, where it is one that we know.
+    """
+
+    def __init__(
+        self, prior: Prior, arms: Mapping[str, Arm], total: int, own: tuple[str, Hyper] | None = None
+    ) -> None:
+        self.prior, self.arms, self.total, self._own = prior, arms, total, own
+        self.options: list[Option] = []
+        self._known: set[Key] = set()
+        self._rows: dict[Key, Points] = {}
+        self._targets: tuple[int, Points] | None = None
+        for name, arm in arms.items():
+            if arm.tunable:
+                for u in _RATES:
+                    self.add(Option(name, arm.with_rate(arm.start, prior.centre[name] + float(u))))
+            else:
+                self.add(Option(name, dict(arm.start)))
+
+    def add(self, option: Option) -> None:
+        """One more configuration, unless it is there."""
+        if option.key not in self._known:
+            self._known.add(option.key)
+            self.options.append(option)
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Forgets the options of all other optimizers."""
+        self.options = [o for o in self.options if o.optimizer in names]
+        self._known = {o.key for o in self.options}
+        self._targets = None
+
+    def points(self, options: Sequence[Option]) -> Points:
+        """Options at the real run's length."""
+        rows = [self._row(o) for o in options]
+        return Points(
+            np.array([r.optimizer[0] for r in rows], dtype=np.int64),
+            np.array([r.family[0] for r in rows], dtype=np.int64),
+            np.array([r.u[0] for r in rows]),
+            np.zeros(len(rows)),
+            np.concatenate([r.others for r in rows]) if rows else np.zeros((0, SETTINGS)),
+        )
+
+    def _row(self, option: Option) -> Points:
+        if option.key not in self._rows:
+            self._rows[option.key] = self._point(option)
+        return self._rows[option.key]
+
+    def view(self) -> View:
+        """The belief after the trials so far."""
+        for arm in self.arms.values():
+            for t in arm.tried.values():
+                self.add(Option(arm.name, t.hyper))
+        tried = [(arm, t) for arm in self.arms.values() for t in arm.tried.values() if not t.failed]
+        done = [(arm, t) for arm, t in tried if t.y is not None]
+        flying = [(arm, t) for arm, t in tried if t.y is None]
+        lowest: dict[int, float] = {}
+        for _, t in done:
+            if t.y is not None and not t.diverged:
+                lowest[t.steps] = min(lowest.get(t.steps, t.y), t.y)
+        gaps = [soft(None if t.diverged or t.y is None else t.y - lowest[t.steps]) for _, t in done]
+        seen = Seen(self._placed(done), np.array(gaps), _seeds(done))
+        return View(self, Posterior(self.prior, seen, (self._placed(flying), _seeds(flying))))
+
+    def targets(self) -> Points:
+        """All options at the real run's length."""
+        if self._targets is None or self._targets[0] != len(self.options):
+            self._targets = len(self.options), self.points(self.options)
+        return self._targets[1]
+
+    def doublings(self, steps: int) -> float:
+        """From a trial's length to the real run's."""
+        return math.log2(self.total / steps)
+
+    def _placed(self, tried: Sequence[tuple[Arm, Tried]]) -> Points:
+        points = self.points([Option(arm.name, t.hyper) for arm, t in tried])
+        s = np.array([self.doublings(t.steps) for _, t in tried])
+        return Points(points.optimizer, points.family, points.u, s, points.others)
+
+    def _point(self, option: Option) -> Points:
+        name, hyper = option.optimizer, option.hyper
+        if name == BASELINE:
+            if self._own is None:
+                return self.prior.points(BASELINE, [self.prior.centre[BASELINE]], 0.0)
+            name, hyper = self._own
+        arm = self.arms[name]
+        rate = math.log10(hyper["lr"]) if "lr" in hyper else self.prior.centre[name]
+        return self.prior.points(name, [rate], 0.0, _others(arm, hyper))
+
+
+def _others(arm: Arm, hyper: Hyper) -> list[float]:
+    """Settings beside the rate, as steps from the optimizer's start."""
+    found = []
+    for name, span in arm.ranges.items():
+        if name != "lr" and name in arm.start:
+            value = min(max(hyper.get(name, arm.start[name]), span.low), span.high)
+            start = min(max(arm.start[name], span.low), span.high)
+            moved = to_coordinate(value, span.scale) - to_coordinate(start, span.scale)
+            found.append(moved / _UNITS[span.scale])
+    return found
+
+
+def _seeds(tried: Sequence[tuple[Arm, Tried]]) -> Index:
+    return np.array([t.seed for _, t in tried], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A trial worth making, by its expected gain in y per second."""
+
+    option: Option
+    steps: int
+    gain: float
+    worth: float
+
+
+class View:
+    """The belief at one moment. Gaps are to the best, lower is better."""
+
+    def __init__(self, field: Field, posterior: Posterior) -> None:
+        self.field, self.posterior = field, posterior
+        self.options = list(field.options)
+        self.targets = field.targets()
+        self.means: Vector = posterior.mean(self.targets)
+
+    @cached_property
+    def draws(self) -> Vector:
+        """(options, draws) of the true gaps at the real length; the same numbers for the same trials."""
+        covariance = self.posterior.covariance(self.targets)
+        root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(self.options)))
+        normal = np.random.default_rng(len(self.options)).standard_normal((len(self.options), _DRAWS))
+        return np.asarray(self.means[:, None] + root @ normal)
+
+    def chances(self, names: Sequence[str]) -> dict[str, float]:
+        """Probability that the best of all configurations is one of this optimizer's."""
+        owner = np.array([names.index(o.optimizer) if o.optimizer in names else -1 for o in self.options])
+        allowed = np.where(owner >= 0)[0]
+        winner = owner[allowed[self.draws[allowed].argmin(axis=0)]]
+        return {name: float((winner == i).mean()) for i, name in enumerate(names)}
+
+    def moves(
+        self,
+        lengths: Sequence[int],
+        seconds: Callable[[str, int], float],
+        allowed: Callable[[Option, int], bool],
+    ) -> list[Move]:
+        """Every trial that may be made, the one worth most first.
+
+        Args:
+            lengths: in steps.
+            seconds: of a trial, by optimizer and length.
+            allowed: whether an option may be tried at a length.
+        """
+        order = np.argsort(self.means, kind="stable")
+        leader, best = int(order[0]), float(self.means[order[0]])
+        second = float(self.means[order[1]]) if len(order) > 1 else best
+        found = []
+        for steps in lengths:
+            at = self.targets.at(self.field.doublings(steps))
+            gains = improvement(
+                self.means, self.posterior.information(at, self.targets), best, second, leader
+            )
+            for option, gain in zip(self.options, gains.tolist(), strict=True):
+                if allowed(option, steps):
+                    found.append(Move(option, steps, gain, gain / seconds(option.optimizer, steps)))
+        return sorted(found, key=lambda m: -m.worth)
+
+    def expected(self, option: Option, doubt: float = 0.0) -> float:
+        """Mean gap of an option at the real length, and `doubt` standard deviations on top."""
+        place = self._place(option)
+        return float(self.means[place] + (doubt * self.spreads[place] if doubt else 0.0))
+
+    def difference(self, a: Option, b: Option) -> Difference:
+        """Gap of a less that of b at the real length."""
+        covariance = self.posterior.covariance(self.field.points([a, b]))
+        variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+        return Difference(
+            self.expected(a) - self.expected(b), math.sqrt(max(variance, 0.0)), _NORMAL, 1, True
+        )
+
+    def within(self, option: Option, tolerance: float) -> float:
+        """Probability that no option is better than this one by more than a tolerance in y."""
+        mine = self.draws[self._place(option)]
+        return float((mine - self.draws.min(axis=0) <= tolerance).mean())
+
+    def rates(self, option: Option, level: float = 0.9) -> tuple[float, float]:
+        """Interval of the log10 learning rate that is best at the real length, the other settings held."""
+        rest = {k: v for k, v in option.hyper.items() if k != "lr"}
+        line = [
+            (i, math.log10(o.hyper["lr"]))
+            for i, o in enumerate(self.options)
+            if o.optimizer == option.optimizer and {k: v for k, v in o.hyper.items() if k != "lr"} == rest
+        ]
+        places, xs = np.array([i for i, _ in line]), np.array([x for _, x in line])
+        best = xs[self.draws[places].argmin(axis=0)]
+        low, high = np.quantile(best, [0.5 - level / 2, 0.5 + level / 2])
+        return float(low), float(high)
+
+    def _place(self, option: Option) -> int:
+        return next(i for i, o in enumerate(self.options) if o.key == option.key)
+
+    @cached_property
+    def spreads(self) -> Vector:
+        """Standard deviation of each option's gap at the real length, beside what all of them share."""
+        return np.asarray((self.draws - self.draws.min(axis=0)).std(axis=1))
+
+    def best(
+        self,
+        wanted: Callable[[Option], bool],
+        allowed: Callable[[Option], bool] = lambda _option: True,
+        doubt: float = 0.0,
+    ) -> Option | None:
+        """The wanted and allowed option with the lowest expected gap; `doubt` standard deviations count against it."""
+        values = self.means + doubt * self.spreads if doubt else self.means
+        for i in np.argsort(values, kind="stable"):
+            option = self.options[int(i)]
+            if wanted(option) and allowed(option):
+                return option
+        return None
