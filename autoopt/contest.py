@@ -132,6 +132,7 @@ def prepare(
         epoch=_epoch(report),
         no_decay=list(policy.no_decay),
         limits=limits(policy),
+        timed=report.relative_step_seconds,
     )
     return planner, plan
 

@@ -127,6 +127,9 @@ class WorkloadReport(Record):
     modules: dict[str, str] = Field(default={}, description="project file -> sha256 of its content")
     seconds: dict[str, float] = Field(default={}, description="import, build, data, first_step")
     step_seconds: float = Field(description="median compute of one AdamW step, warm")
+    relative_step_seconds: dict[str, float] = Field(
+        {}, description="optimizer -> seconds of a training step over those with AdamW, where it was timed"
+    )
     data_seconds: float = Field(description="median wait for the batches of one step")
     eval_batch_seconds: float
     threads: int | None = Field(None, description="CPU threads of a trial")

@@ -15,10 +15,13 @@ class Pace:
     Args:
         costs: the calibration.
         specs: registry name -> spec.
+        timed: registry name -> seconds of a step over AdamW's, where they were timed before.
     """
 
-    def __init__(self, costs: Costs, specs: Mapping[str, OptimSpec]) -> None:
-        self._costs, self._specs = costs, specs
+    def __init__(
+        self, costs: Costs, specs: Mapping[str, OptimSpec], timed: Mapping[str, float] | None = None
+    ) -> None:
+        self._costs, self._specs, self._timed = costs, specs, timed or {}
         self._relative: dict[str, float] = {}
 
     @property
@@ -40,8 +43,15 @@ class Pace:
         plain = self._costs.trial(steps)
         if name in self._relative:
             return self._relative[name] * plain
-        seen, typical = sorted(self._relative.values()), typical_cost(self._specs.get(name))
-        if seen:
-            # What is known of others includes how slow the machine is; second order comes on top.
-            return seen[len(seen) // 2] * plain * typical / typical_cost(None)
-        return self._costs.trial(steps, 1.0 if name == BASELINE else typical)
+        typical = self.typical(name)
+        # What is known of others includes how slow the machine is; what this one costs more comes on top.
+        slower = sorted(value / self.typical(other) for other, value in self._relative.items())
+        if slower:
+            return slower[len(slower) // 2] * plain * typical
+        return self._costs.trial(steps, typical)
+
+    def typical(self, name: str) -> float:
+        """A step over AdamW's: as it was timed before the trials, else what is usual for its kind."""
+        if name == BASELINE:
+            return 1.0
+        return self._timed.get(name, typical_cost(self._specs.get(name)))

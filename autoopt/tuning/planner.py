@@ -7,7 +7,7 @@ anew). It never blocks: a free slot gets the best trial that can be decided now,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from autoopt.optim.spec import OptimSpec
@@ -16,7 +16,7 @@ from autoopt.tuning.arm import Arm, Key, Tried, key_of
 from autoopt.tuning.belief import STEP, Prior
 from autoopt.tuning.field import EDGE_MARGIN, Field, Move, Option, View
 from autoopt.tuning.pace import Pace
-from autoopt.tuning.plan import MOST_FRESH, Costs, Layout, typical_cost
+from autoopt.tuning.plan import MOST_FRESH, Costs, Layout
 from autoopt.tuning.race import FRESH_SEEDS, Race
 from autoopt.tuning.score import Score, make
 from autoopt.tuning.settings import proposals
@@ -82,6 +82,7 @@ class Planner:
         epoch: steps of an epoch, where known: shorter trials cannot judge weight decay.
         no_decay: kinds of parameters without weight decay, from the policy.
         limits: from the policy.
+        timed: registry name -> seconds of a step over AdamW's, where they were timed before the trials.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Planner:
         epoch: int | None = None,
         no_decay: list[str] | None = None,
         limits: Limits | None = None,
+        timed: Mapping[str, float] | None = None,
     ) -> None:
         self.arms, self.specs, self.layout, self.plan = arms, specs, layout, plan
         self.costs, self.score = costs, score
@@ -111,7 +113,7 @@ class Planner:
         self.no_decay = no_decay if no_decay is not None else ["bias", "norm", "embedding"]
         self.limits = limits or Limits()
         self.results: list[TrialResult] = []
-        self.pace = Pace(costs, specs)
+        self.pace = Pace(costs, specs, timed)
         self.race = Race(arms, seed)
         self.field = Field(prior, arms, total, own)
         self.round = 0
@@ -128,13 +130,13 @@ class Planner:
         if not self.layout.lengths or not names:
             return
         chances = self.view.chances(names)
-        always = _ALWAYS if self.layout.capacity >= _ALWAYS_CAPACITY else _ALWAYS[:1]
+        roomy = self.layout.capacity >= _ALWAYS_CAPACITY
+        favourite = max(names, key=lambda n: chances[n])
+        always = [favourite, *(n for n in (_ALWAYS if roomy else _ALWAYS[:1]) if n in names)]
         number = max(_FEWEST_ARMS, round(_ARMS_PER_TRIAL * self.layout.capacity))
-        worth = {n: chances[n] / typical_cost(self.specs.get(n)) for n in names}
-        ranked = sorted(names, key=lambda n: (n not in always, -worth[n]))
-        if self.layout.capacity >= _ALWAYS_CAPACITY:
-            favourite = max(names, key=lambda n: chances[n])
-            self._brackets = list(dict.fromkeys([favourite, *(n for n in always if n in names)]))
+        ranked = sorted(names, key=lambda n: (n not in always, -chances[n] / self.pace.typical(n)))
+        if roomy:
+            self._brackets = list(dict.fromkeys(always))
         for name in ranked[number:]:
             self.arms[name].dropped = CUT
         self.field.keep([n for n, a in self.arms.items() if not a.dropped])

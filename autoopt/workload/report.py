@@ -17,7 +17,7 @@ from torch import nn
 from autoopt.errors import WorkloadError
 from autoopt.optim import groups
 from autoopt.records import WorkloadReport
-from autoopt.workload import probes
+from autoopt.workload import costs, probes
 from autoopt.workload.calibrate import Calibration, calibrate, synchronize, timed
 from autoopt.workload.data import describe, samples
 
@@ -53,6 +53,8 @@ def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
     with timed(seconds, "probes"):
         repeats = probes.data_repeats(workload, _SEED)
         unavailable = probes.unavailable(workload, model, calibration.batch, calibration.sparse)
+    with timed(seconds, "optimizers"):
+        relative = {} if quick else costs.relative(workload, model, calibration.batch, calibration.step)
     _warn(workload, model, calibration, repeats)
     split = groups.split(model, user=user.optimizer if user.given else None)
     report = WorkloadReport(
@@ -80,6 +82,7 @@ def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
         modules=digests(workload),
         seconds={name: round(value, 6) for name, value in seconds.items()},
         step_seconds=calibration.step,
+        relative_step_seconds=relative,
         data_seconds=calibration.data,
         eval_batch_seconds=eval_batch,
         threads=torch.get_num_threads(),

@@ -9,6 +9,7 @@ what a start costs is the same minute for a real run of hours, and many times th
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from autoopt import contest
 from autoopt import policy as policies
 from autoopt.errors import NoResult
 from autoopt.optim import registry
+from autoopt.optim.spec import Need
 from autoopt.policy import Policy
 from autoopt.recommend import Evidence, recommend
 from autoopt.records import (
@@ -139,9 +141,20 @@ def report(world: World) -> WorkloadReport:
         reproducible_data=True,
         unavailable={n: "not in the table" for n in registry.names() if n not in surface.optimizers},
         step_seconds=surface.step_seconds("adamw") / _CONTENTION,
+        relative_step_seconds={
+            n: surface.step_seconds(n) / surface.step_seconds("adamw") for n in _timed(surface.optimizers)
+        },
         data_seconds=0.0,
         eval_batch_seconds=surface.evaluate_seconds / _CONTENTION,
     )
+
+
+def _timed(names: Iterable[str]) -> Iterator[str]:
+    """Those whose steps the product times before the trials: first order, of torch or its own."""
+    for name in names:
+        spec = registry.get(name)
+        if spec.distribution in ("torch", "autoopt") and Need.SECOND_ORDER not in spec.needs:
+            yield name
 
 
 @cache
