@@ -16,7 +16,8 @@ def expected() -> set[str]:
         for path in (ROOT / "autoopt").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    return package | {f"autoopt/policies/{path.name}" for path in (ROOT / "policies").glob("*.yaml")}
+    policies = {f"autoopt/{path.relative_to(ROOT)}" for path in (ROOT / "policies").rglob("*.yaml")}
+    return package | policies
 
 
 if __name__ == "__main__":
