@@ -14,8 +14,9 @@ from autoopt.tuning import knowledge, score
 from autoopt.tuning.arm import Arm
 from autoopt.tuning.belief import Prior
 from autoopt.tuning.knowledge import Knowledge
+from autoopt.tuning.limits import Limits
 from autoopt.tuning.plan import Costs, describe
-from autoopt.tuning.planner import Limits, Planner
+from autoopt.tuning.planner import Planner
 from autoopt.units import parse_bytes
 
 _LAST = ("adamw", "sgd")

@@ -145,7 +145,7 @@ def _carried(e: Evidence, verdict: Verdict) -> tuple[Choice, list[str]]:
             f"{e.title(option.optimizer)} was trained for at most {length} of {e.total} steps at these settings{moved}; "
             "betas and weight decay are those of the shorter trials, and may want others in a longer run"
         )
-    if "weight_decay" in arm.ranges and not e.planner.judges_decay(length):
+    if "weight_decay" in arm.ranges and not e.planner.moves.judges_decay(length):
         notes.append(
             f"weight decay was not searched: its effect shows after about an epoch ({e.planner.epoch} steps), and the "
             f"longest trial had {length}"

@@ -22,8 +22,6 @@ _UNITS: Mapping[str, float] = {"log": 0.5, "one_minus_log": 0.4, "linear": 0.1}
 """Moves of a setting, in its coordinate, that matter about as much as one another."""
 _NORMAL = 1e6
 """Degrees of freedom of a belief: its variance is the posterior's."""
-EDGE_MARGIN = 0.3
-"""Decades that an untried rate keeps from the lowest one that diverged."""
 
 
 @dataclass(frozen=True)
@@ -241,8 +239,12 @@ class View:
         low, high = np.quantile(best, [0.5 - level / 2, 0.5 + level / 2])
         return float(low), float(high)
 
+    @cached_property
+    def _places(self) -> dict[Key, int]:
+        return {o.key: i for i, o in enumerate(self.options)}
+
     def _place(self, option: Option) -> int:
-        return next(i for i, o in enumerate(self.options) if o.key == option.key)
+        return self._places[option.key]
 
     @cached_property
     def spreads(self) -> Vector:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from autoopt.optim.spec import OptimSpec
 from autoopt.records import BASELINE, Hyper, Outcome, Plan, TrialResult, TrialSpec
-from autoopt.tuning.arm import Arm, Key, Tried, key_of
+from autoopt.tuning.arm import Arm, Tried, key_of
 from autoopt.tuning.belief import STEP, Prior
-from autoopt.tuning.field import EDGE_MARGIN, Field, Move, Option, View
+from autoopt.tuning.field import Field, Move, Option, View
+from autoopt.tuning.finals import fresh_trials
+from autoopt.tuning.limits import Limits
+from autoopt.tuning.moves import Moves
 from autoopt.tuning.pace import Pace
-from autoopt.tuning.plan import MOST_FRESH, Costs, Layout
-from autoopt.tuning.race import FRESH_SEEDS, Race
+from autoopt.tuning.plan import Costs, Layout
+from autoopt.tuning.race import Race
 from autoopt.tuning.score import Score, make
-from autoopt.tuning.settings import proposals
+from autoopt.tuning.soundness import sound
 
 IN_THE_RACE = 0.03
 """Chance of having the best configuration below which an optimizer leaves the race."""
@@ -30,14 +32,10 @@ _FIRST_SHARE = 0.6
 _FEWEST_ARMS, _ARMS_PER_TRIAL = 3, 0.35
 """Optimizers that enter: so many, and more by the trials of the longest length that fit."""
 CUT = "cut: the budget does not reach it, and other networks give it little hope"
-_OUTWARDS = 0.5
-"""Decades beyond the best rate of an optimizer, where that is the last one tried."""
 DOUBT = 0.3
 """Standard deviations by which a configuration that is less well known has to be better."""
 _WORTHLESS = 1e-5
 """Expected gain in y below which no trial is worth making."""
-_FINALISTS = 3
-_REPEATS = 5
 _OWN_TRIALS = 4.0
 """Trials of the longest length that must fit before the user's own optimizer gets one of them."""
 _ALWAYS = ("adamw", "sgd")
@@ -46,20 +44,9 @@ _ALWAYS_CAPACITY = 20.0
 _BRACKET = (0.0, 0.5, -0.5)
 _BRACKET_SHARE = 0.06
 """Of the budget that a trial of a bracket may take."""
-_SETTINGS_AFTER = 3
-"""Trials at a length of an optimizer before its settings beside the rate are moved."""
 _HANG_SHARE = 0.2
 """Share of the budget that a trial may be silent for, in short budgets."""
 _LATE = 1.05
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the policy allows: bytes of peak memory, seconds per step."""
-
-    memory: int | None = None
-    step_time: float | None = None
-    step_time_relative: float | None = None
 
 
 class Planner:
@@ -116,6 +103,7 @@ class Planner:
         self.pace = Pace(costs, specs, timed)
         self.race = Race(arms, seed)
         self.field = Field(prior, arms, total, own)
+        self.moves = Moves(self.field, self.race, layout, self.pace, epoch)
         self.round = 0
         self.chances: dict[str, float] = {}
         self._waiting: list[str] = []
@@ -182,15 +170,9 @@ class Planner:
             return
         if arm.failures() >= 2 and not arm.dropped:  # one in flight may still end well, without a message
             arm.dropped = f"failed twice: {result.message}"
-        limit = self.limits
-        if limit.memory and result.peak_bytes and result.peak_bytes > limit.memory:
-            arm.dropped = f"needs {result.peak_bytes / 2**30:.2f} GiB, over the policy's limit"
-        seconds = result.step_seconds
-        if limit.step_time and seconds and seconds > limit.step_time:
-            arm.dropped = f"takes {seconds:.3g} s a step, over the policy's limit"
-        reference = self.plan.step_seconds
-        if limit.step_time_relative and seconds and seconds > limit.step_time_relative * reference:
-            arm.dropped = f"takes {seconds / reference:.1f} times AdamW's step, over the policy's limit"
+        over = self.limits.exceeded(result, self.plan.step_seconds)
+        if over:
+            arm.dropped = over
 
     # --- asked --------------------------------------------------------------------------------------------
 
@@ -276,33 +258,19 @@ class Planner:
     def _next_of_round(self, elapsed: float) -> Iterator[tuple[str, Option, int, int]]:
         """The same number of trials for every optimizer in the race: round by round, each its most useful one."""
         for _ in range(2):  # what waits may have nothing left to try: then a new round
-            moves = self._moves(elapsed)
+            moves = self._possible(elapsed)
             while self._waiting:
                 name = self._waiting.pop(0)
                 mine = [m for m in moves if m.option.optimizer == name]
-                move = self._outwards(name, mine) or next(iter(mine), None)
+                move = self.moves.outwards(name, mine) or next(iter(mine), None)
                 if move is not None:
-                    yield self._stage(), move.option, move.steps, self._seed_of(move)
+                    yield (
+                        self._stage(),
+                        move.option,
+                        move.steps,
+                        self.race.next_seed(move.option.key, move.steps),
+                    )
             self._begin_round(moves, elapsed)
-
-    def _outwards(self, name: str, moves: list[Move]) -> Move | None:
-        """Beyond the edge, where the best rate of an optimizer is the highest or the lowest of two or more tried.
-
-        The belief comes from other networks, and this one may want rates that none of them did.
-        """
-        arm = self.arms[name]
-        steps = max((t.steps for t in arm.tried.values() if t.alive), default=0)
-        seen = [t for t in arm.tried.values() if t.steps == steps and t.y is not None and t.seed == self.seed]
-        rates = sorted({t.hyper["lr"] for t in seen})
-        alive = [t for t in seen if t.alive]
-        if len(rates) < 2 or not alive or any(t.pending for t in arm.tried.values()):
-            return None
-        best = min(alive, key=lambda t: (t.y, t.id)).hyper["lr"]
-        if best not in (rates[0], rates[-1]):
-            return None
-        x = math.log10(best) + (_OUTWARDS if best == rates[-1] else -_OUTWARDS)
-        near = [m for m in moves if m.steps == steps and abs(math.log10(m.option.hyper["lr"]) - x) < STEP / 2]
-        return near[0] if near else None
 
     def _begin_round(self, moves: list[Move], elapsed: float) -> None:
         """Who is in the next round: the likeliest first, as many as a share of the time left pays for."""
@@ -328,102 +296,19 @@ class Planner:
             self.round += 1
             self._waiting = entered
 
-    def _moves(self, elapsed: float) -> list[Move]:
-        self._offer_settings()
-        confirm = self.deadline - self.layout.confirm_seconds
-
-        fits = {
-            (name, steps): not arm.dropped and name != BASELINE and self._fits(name, steps, elapsed, confirm)
-            for name, arm in self.arms.items()
-            for steps in self.layout.lengths
-        }
-        known: dict[tuple[Key, int], list[Tried]] = {}
-        for arm in self.arms.values():
-            for t in arm.tried.values():
-                known.setdefault((key_of(arm.name, t.hyper), t.steps), []).append(t)
-        bad = {key for (key, _), some in known.items() if any(t.diverged for t in some)}
-
-        def allowed(option: Option, steps: int) -> bool:
-            if not fits[option.optimizer, steps] or option.key in bad:
-                return False
-            if not self._can_judge(self.arms[option.optimizer], option, steps):
-                return False
-            seen = known.get((option.key, steps), [])
-            again = steps == self.layout.longest and len(seen) <= _REPEATS
-            return not seen or (again and not any(t.pending or t.failed for t in seen))
-
-        return self.view.moves(self.layout.lengths, self.pace.seconds, allowed)
-
-    def _offer_settings(self) -> None:
-        """Betas and weight decay of the leading optimizer's best configuration, once its rate is known."""
-        longest = self.layout.longest
-        best = self.view.best(lambda o: bool(self._measured(o, longest)))
-        if best is None or best.optimizer == BASELINE:
-            return
-        arm = self.arms[best.optimizer]
-        if len(arm.at(longest, self.seed)) < _SETTINGS_AFTER:
-            return
-        known = len(self.field.options)
-        for hyper in proposals(arm, best.hyper, longest, self.seed, self.judges_decay(longest)):
-            self.field.add(Option(arm.name, hyper))
-        if len(self.field.options) > known:
+    def _possible(self, elapsed: float) -> list[Move]:
+        if self.moves.offer_settings(self.view):
             self._view = None
-
-    def _can_judge(self, arm: Arm, option: Option, steps: int) -> bool:
-        """Settings beside the rate are compared at the longest length alone."""
-        same = all(option.hyper.get(k) == v for k, v in arm.start.items() if k != "lr")
-        return same or steps == self.layout.longest
-
-    def judges_decay(self, steps: int) -> bool:
-        """What weight decay does is seen after an epoch or so."""
-        return self.epoch is None or steps >= self.epoch
-
-    def _measured(self, option: Option, steps: int) -> list[Tried]:
-        return [
-            t
-            for t in self.arms[option.optimizer].tried.values()
-            if t.alive and t.steps == steps and t.hyper == option.hyper
-        ]
-
-    def _seed_of(self, move: Move) -> int:
-        return self.race.next_seed(move.option.key, move.steps)
+        race_ends = self.deadline - self.layout.confirm_seconds
+        return self.moves.possible(self.view, lambda name, steps: self._fits(name, steps, elapsed, race_ends))
 
     def _confirm(self) -> Iterator[tuple[str, Option, int, int]]:
-        """Finalists and the user's own with fresh seeds, seed by seed, so that pairs are complete."""
+        """Finalists and the user's own with fresh seeds, at the longest length that was trained."""
         if not self.layout.confirm_seconds:
             return
         steps = max((r.spec.steps for r in self.results if r.outcome is Outcome.COMPLETED), default=0)
-        finalists = self.finalists(steps)
-        own = self.arms.get(BASELINE)
-        for fresh in range(MOST_FRESH if finalists else 0):
-            seed = self.seed + FRESH_SEEDS + fresh
-            order = [finalists[0], *([Option(BASELINE, dict(own.start))] if own else []), *finalists[1:]]
-            for option in order:
-                if option.optimizer == BASELINE and (
-                    (fresh and self.race.far_behind(steps))
-                    # On a seed that the first finalist has no time for, the user's own would meet nobody.
-                    or not self.race.ran(finalists[0].key, steps, seed)
-                ):
-                    continue
-                if not self.race.ran(option.key, steps, seed):
-                    yield "confirm", option, steps, seed
-
-    def finalists(self, steps: int) -> list[Option]:
-        """Configurations worth fresh seeds: those expected to be best of what was run at a length, two of one optimizer."""
-        ranked = sorted(
-            (mean, i)
-            for i, (option, mean) in enumerate(zip(self.view.options, self.view.means, strict=True))
-            if option.optimizer != BASELINE
-            and not self.arms[option.optimizer].dropped
-            and self._measured(option, steps)
-            and not self.race.diverged(option.key)
-        )
-        taken: list[Option] = []
-        for _, i in ranked:
-            option = self.view.options[i]
-            if sum(o.optimizer == option.optimizer for o in taken) < 2 and len(taken) < _FINALISTS:
-                taken.append(option)
-        return taken
+        for option, seed in fresh_trials(self.view, self.race, steps):
+            yield "confirm", option, steps, seed
 
     def choice(self, optimizer: str | None = None) -> Option | None:
         """The best of the sound configurations, of one optimizer or of all but the user's own; `None`: none is sound."""
@@ -438,29 +323,8 @@ class Planner:
         return self.view.expected(option, DOUBT)
 
     def sound(self, option: Option) -> bool:
-        """Whether a configuration may be handed to the user: it was seen to train, or stands beside one that was.
-
-        Between rates that were trained, or up to half a decade below where the longest trials were shorter than the real
-        run; never near a rate that diverged, unless it was itself trained in full.
-        """
-        arm = self.arms[option.optimizer]
-        if arm.dropped or self.race.diverged(option.key):
-            return False
-        if "lr" not in option.hyper:
-            return any(t.y is not None for t in arm.tried.values())
-        if any(
-            t.steps == self.total for t in arm.tried.values() if t.hyper == option.hyper and t.y is not None
-        ):
-            return True
-        x = math.log10(option.hyper["lr"])
-        rest = {k: v for k, v in option.hyper.items() if k != "lr"}
-        alive = [t for t in arm.tried.values() if t.alive and "lr" in t.hyper]
-        same = [t for t in alive if {k: v for k, v in t.hyper.items() if k != "lr"} == rest]
-        if not same:
-            return False
-        xs, edge = [math.log10(t.hyper["lr"]) for t in same], arm.edge()
-        low = min(xs) - (0.0 if any(t.steps == self.total for t in same) else 0.5)
-        return low - 1e-6 <= x <= max(xs) + 1e-6 and (edge is None or x <= edge - EDGE_MARGIN)
+        """Whether a configuration may be handed to the user."""
+        return sound(self.arms[option.optimizer], option, self.total)
 
     # --- details --------------------------------------------------------------------------------------------
 

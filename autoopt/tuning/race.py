@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from autoopt.records import BASELINE
-from autoopt.tuning.arm import Arm, Key, key_of
+from autoopt.tuning.arm import Arm, Key, Tried, key_of
 
+REPEAT_SEEDS = 500
+"""A race repeats a configuration on seeds from here on."""
 FRESH_SEEDS = 1000
 """Finalists are judged on seeds from here on, which tuning never saw."""
 _FAR = 0.2
@@ -49,13 +51,18 @@ class Race:
         )
 
     def next_seed(self, key: Key, steps: int) -> int:
-        """The tuning's seed for a configuration that is new at a length, then fresh ones in turn."""
+        """The tuning's seed for a configuration that is new at a length, then others in turn; never a fresh one."""
         if not self.ran(key, steps, self.seed):
             return self.seed
-        seed = self.seed + FRESH_SEEDS
+        seed = self.seed + REPEAT_SEEDS
         while self.ran(key, steps, seed):
             seed += 1
         return seed
+
+    def measured(self, key: Key, steps: int) -> list[Tried]:
+        """Trials of a configuration at a length that ended without diverging."""
+        tried = self.arms[key[0]].tried.values()
+        return [t for t in tried if t.alive and t.steps == steps and key_of(key[0], t.hyper) == key]
 
     def diverged(self, key: Key) -> bool:
         """Whether a configuration diverged at any length and seed."""
