@@ -27,7 +27,7 @@ def finalists(view: View, race: Race, steps: int) -> list[Option]:
 
 
 def fresh_trials(view: View, race: Race, steps: int) -> Iterator[tuple[Option, int]]:
-    """(configuration, seed) that were not run yet: finalists and the user's own, seed by seed, so that pairs are complete."""
+    """(configuration, seed) not run yet: finalists and the user's own, seed by seed, so that pairs are complete."""
     final, own = finalists(view, race, steps), race.arms.get(BASELINE)
     if not final:
         return
