@@ -27,7 +27,7 @@ IN_THE_RACE = 0.03
 """Chance of having the best configuration below which an optimizer leaves the race."""
 _ROUND_SHARE = 0.5
 """Of the worker seconds left that one round may take."""
-_FIRST_SHARE = 0.6
+_FIRST_SHARE = 0.4
 """Of the wall-clock left that the first trial of the leading configuration may take."""
 _FEWEST_ARMS, _ARMS_PER_TRIAL = 3, 0.35
 """Optimizers that enter: so many, and more by the trials of the longest length that fit."""
@@ -36,7 +36,7 @@ DOUBT = 0.3
 """Standard deviations by which a configuration that is less well known has to be better."""
 _WORTHLESS = 1e-5
 """Expected gain in y below which no trial is worth making."""
-_OWN_TRIALS = 4.0
+_OWN_TRIALS = 6.0
 """Trials of the longest length that must fit before the user's own optimizer gets one of them."""
 _ALWAYS = ("adamw", "sgd")
 _ALWAYS_CAPACITY = 20.0
