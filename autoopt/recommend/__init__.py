@@ -8,10 +8,14 @@ from typing import Literal
 
 from autoopt.errors import NoResult
 from autoopt.optim.spec import Need
+from autoopt.recommend.effort import efforts, spent
 from autoopt.recommend.evidence import Evidence, paired
 from autoopt.recommend.gain import gain
 from autoopt.recommend.numbers import largest
+from autoopt.recommend.outlook import more
 from autoopt.recommend.promise import promise
+from autoopt.recommend.rate_curves import rate_curves
+from autoopt.recommend.rounds import rounds
 from autoopt.recommend.rows import rows
 from autoopt.records import BASELINE, Choice, Confidence, Expected, Gain, Hyper, Outcome, Recommendation, Row
 from autoopt.schedule import warmup_steps
@@ -74,6 +78,11 @@ def recommend(e: Evidence) -> Recommendation:
         workload=e.report,
         policy=e.policy.model_dump(mode="json"),
         ledger={k: round(v, 3) for k, v in e.ledger.items()},
+        spent=spent(e),
+        more=more(e),
+        effort=efforts(e.planner.results),
+        race=rounds(e.planner),
+        rates=rate_curves(e, verdict, promised.bands),
         provenance=e.provenance,
         notes=[*e.notes, *_assumed(e), *notes, *promised.notes],
         complete=e.complete,
@@ -287,6 +296,9 @@ def _untuned(e: Evidence) -> Recommendation:
         workload=e.report,
         policy=e.policy.model_dump(mode="json"),
         ledger={k: round(v, 3) for k, v in e.ledger.items()},
+        spent=spent(e),
+        more=more(e),
+        effort=efforts(e.planner.results),
         provenance=e.provenance,
         notes=e.notes,
         complete=e.complete,

@@ -106,6 +106,7 @@ class Planner:
         self.moves = Moves(self.field, self.race, layout, self.pace, epoch)
         self.round = 0
         self.chances: dict[str, float] = {}
+        self.history: list[tuple[int, dict[str, float]]] = []
         self._waiting: list[str] = []
         self._brackets: list[str] = []
         self._next_id = 1
@@ -294,6 +295,7 @@ class Planner:
             entered.append(name)
         if entered:
             self.round += 1
+            self.history.append((self.round, self.chances))
             self._waiting = entered
 
     def _possible(self, elapsed: float) -> list[Move]:
