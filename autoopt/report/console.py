@@ -20,13 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from autoopt.records import Event, Plan, PlanMade, Recommendation, Row, RunResumed, RunStarted
-from autoopt.report import snippet
+from autoopt.report import snippet, story
 from autoopt.report.watch import Watch, label
 from autoopt.report.words import (
     by_reason,
     duration,
     interval,
-    ledger,
     name_of,
     number,
     promised,
@@ -178,15 +177,34 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
         values = ", ".join(f"{name_of(r.optimizer, rec)} {number(r.loss_at_equal_time)}" for r in equal)
         decides = "which decides" if rec.policy.get("objective") == "loss_at_time" else "equal steps decide"
         yield Text(f"loss at equal wall-clock (interpolated; {decides}): {values}", style="dim")
-    for reason, names in by_reason(rec.cut):
-        yield Text(f"not tried: {', '.join(names)} ({reason})", style="dim")
+    if not rec.race:  # else the race begins with them
+        for reason, names in by_reason(rec.cut):
+            yield Text(f"not tried: {', '.join(names)} ({reason})", style="dim")
     for note in rec.notes:
         yield Text(f"note: {note}", style="dim")
-    yield Text(f"time: {ledger(rec.ledger)}", style="dim")
+    yield ""
+    yield from _section("the race", story.race(rec))
+    yield from _section("how the time was spent", story.time_spent(rec))
+    if more := story.what_more_buys(rec):
+        yield Text.assemble(("what more would buy  ", "bold"), (more, "dim"))
     if folder is not None:
         script, page = folder / "train.py", folder / "report.html"
         following = f"python {shlex.quote(str(script))}" if script.exists() else f"see {page}"
         yield Text.assemble(("next  ", "bold"), following)
+
+
+def _section(title: str, lines: list[story.Line]) -> Iterator[RenderableType]:
+    """A title, and under it heads with the text beside them; nothing where there are no lines."""
+    if not lines:
+        return
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for head, text in lines:
+        grid.add_row(Text(head, style="dim"), Text(text, style="dim"))
+    yield Text(title, style="bold")
+    yield grid
+    yield ""
 
 
 def _table(rec: Recommendation, width: int) -> Table:
