@@ -55,8 +55,11 @@ def rate_curves(e: Evidence, verdict: Verdict, promised: Sequence[Band]) -> list
 
 
 def _height(e: Evidence, key: Key, promised: Sequence[Band]) -> _Height:
-    used = e.used(e.stand_in(key))
-    seen, length = e.expected(key), e.length(e.stand_in(key)) or 0
+    """From the configuration itself, or from the best one that was trained for longer, and the gap between them."""
+    anchor = _anchor(e, e.stand_in(key))
+    length, seen = e.length(anchor) or 0, e.expected(anchor)
+    gap = e.planner.view.difference(_option(key), _option(anchor))
+    apart = _Z * gap.se if anchor != key else 0.0
     band = next((b for b in promised if b.of == "validation loss" and b.share == 1), None)
     if e.score.metric is None and band is not None and length < e.total:
         low, high = e.score.of_loss(band.low), e.score.of_loss(band.high)
@@ -64,7 +67,16 @@ def _height(e: Evidence, key: Key, promised: Sequence[Band]) -> _Height:
     half = 0.0
     if e.score.metric is None and seen.low is not None and seen.high is not None:
         half = (e.score.of_loss(seen.high) - e.score.of_loss(seen.low)) / 2
-    return _Height(statistics.fmean(used.values()), half, length)
+    y = statistics.fmean(e.used(anchor).values()) + (gap.mean if anchor != key else 0.0)
+    return _Height(y, math.hypot(half, apart), length)
+
+
+def _anchor(e: Evidence, key: Key) -> Key:
+    """A trained configuration of the longest length: this one, else the best, one of the same optimizer first."""
+    if e.length(key) == e.steps:
+        return key
+    longest = [k for k in e.scores if e.length(k) == e.steps and not e.diverged(k) and k[0] != BASELINE]
+    return min(longest, key=lambda k: (k[0] != key[0], e.planner.view.expected(_option(k)), k), default=key)
 
 
 def _curve(e: Evidence, option: Option, chosen: Option, height: _Height) -> RateCurve:

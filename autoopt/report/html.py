@@ -9,14 +9,16 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from autoopt.records import Recommendation, TrialResult
-from autoopt.report import plots, recipe, snippet, words
+from autoopt.report import plots, recipe, snippet, story, words
 
 _TITLES = {
     "rates": "Loss against learning rate",
+    "race": "The race",
+    "effort": "Effort per optimizer",
     "curves": "Loss curves",
+    "promise": "What the real run should show",
     "time": "Loss against time",
     "memory": "Loss against memory",
-    "effort": "Effort per optimizer",
 }
 
 
@@ -40,7 +42,6 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         "scaled": words.scaled,
         "duration": words.duration,
         "interval": words.interval,
-        "ledger": words.ledger,
         "promised": words.promised,
     }
     figures = plots.all_figures(rec, results)
@@ -55,6 +56,9 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         data=_embedded(figures),
         plotly=Markup(get_plotlyjs()),
         trials=results,
+        time_spent=story.time_spent(rec),
+        race=story.race(rec, most=None),
+        more=story.what_more_buys(rec),
         equal_time=any(row.loss_at_equal_time is not None for row in rec.optimizers),
         cut=words.by_reason(rec.cut),
         rate_of=lambda row: words.rate_of(row, rec),
