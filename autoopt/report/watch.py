@@ -76,7 +76,7 @@ class Watch:
                 self.slots[event.worker] = Slot(event.spec)
                 if event.spec.stage != self.stage:
                     self.stage = event.spec.stage
-                    return [f"{self.stage}: trials of {event.spec.steps} steps"]
+                    return [f"{self.stage} begins"]
             case TrialFinished():
                 return self._finished(event.result)
             case StageEnded():

@@ -10,14 +10,20 @@ from autoopt.records import (
     Baseline,
     Choice,
     Confidence,
+    Effort,
     Expected,
     Gain,
     GroupRecord,
+    More,
     Outcome,
     Plan,
+    RateCurve,
+    RatePoint,
     Recommendation,
+    Round,
     Row,
     Settings,
+    Spent,
     StagePlan,
     TrialResult,
     TrialSpec,
@@ -165,6 +171,64 @@ def choice(**changes: Any) -> Choice:
     return Choice(**values | changes)
 
 
+def story() -> dict[str, Any]:
+    """How the run went, of one that was told in full."""
+    seconds = {"adamw": 21.0, "muon": 22.5, "sgd": 9.5, BASELINE: 4.0}
+    return {
+        "spent": Spent(
+            budget_seconds=60.0,
+            startup_seconds=6.0,
+            workers=2,
+            train=92.0,
+            data=5.4,
+            build=0.1,
+            evaluate=4.2,
+        ),
+        "more": More(budget_seconds=150.0, confidence="high", longest=1500),
+        "effort": [
+            Effort(
+                optimizer=name, stage=stage, trials=trials, steps=1500 * trials, seconds=share * seconds[name]
+            )
+            for stage, trials, share in (("race", 9, 0.75), ("confirm", 3, 0.25))
+            for name in seconds
+        ],
+        "race": [
+            Round(
+                name="race 1",
+                trials={"adamw": 3, "sgd": 3, "muon": 1, BASELINE: 1},
+                chances={"adamw": 0.4, "muon": 0.3, "sgd": 0.28, "lion": 0.02},
+                left={"lion": "2 % chance of being the best"},
+            ),
+            Round(
+                name="race 2",
+                trials={"adamw": 1, "muon": 1, "sgd": 1},
+                chances={"adamw": 0.6, "muon": 0.4},
+                left={"sgd": "failed twice: out of memory"},
+            ),
+            Round(
+                name="confirm",
+                trials={"adamw": 3, "muon": 3, BASELINE: 3},
+                chances={"adamw": 0.7, "muon": 0.3},
+            ),
+        ],
+        "rates": [
+            RateCurve(
+                optimizer=name,
+                of="loss",
+                steps=1500,
+                height_steps=1500,
+                points=[
+                    RatePoint(rate=rate, mean=loss, low=0.9 * loss, high=1.2 * loss)
+                    for exponent in (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)
+                    for rate in [TABLE[name][0] * 10**exponent]
+                    for loss in [final_loss(name, rate, 1500)]
+                ],
+            )
+            for name in ("adamw", "muon")
+        ],
+    }
+
+
 def recommendation(**changes: Any) -> Recommendation:
     values: dict[str, Any] = {
         "name": "digits_mlp",
@@ -203,6 +267,7 @@ def recommendation(**changes: Any) -> Recommendation:
             "idle": 9.5,
             "wall": 58.7,
         },
+        **story(),
         "provenance": {"version": "0.1.0", "seeds": [0, 1, 2], "trials": 96, "commit": None},
         "notes": ["validation batches: all 5, the same for every trial"],
     }
@@ -251,7 +316,7 @@ def trials() -> list[TrialResult]:
                         TrialResult(
                             spec=TrialSpec(
                                 id=len(made),
-                                stage={188: "screen", 375: "deepen", 1500: "confirm"}[steps],
+                                stage={188: "race 1", 375: "race 2", 1500: "confirm"}[steps],
                                 optimizer=name,
                                 hyper={"lr": lr, "weight_decay": 0.03},
                                 steps=steps,
@@ -287,15 +352,7 @@ def plan(**changes: Any) -> Plan:
         "full_run_seconds": 1.8,
         "affordable_steps": 84_000,
         "stages": [
-            StagePlan(name="screen", optimizers=list(TABLE), trials=35, steps=188, seeds=1, seconds=12.0),
-            StagePlan(
-                name="deepen",
-                optimizers=["adamw", "muon", "sgd"],
-                trials=15,
-                steps=375,
-                seeds=1,
-                seconds=14.0,
-            ),
+            StagePlan(name="race", optimizers=list(TABLE), trials=50, steps=1500, seeds=1, seconds=42.0),
             StagePlan(
                 name="confirm", optimizers=["adamw", "muon"], trials=9, steps=1500, seeds=3, seconds=18.0
             ),

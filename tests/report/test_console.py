@@ -146,7 +146,7 @@ def test_a_path_with_spaces_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
 def test_no_table_where_nothing_was_tried() -> None:
     rec = factory.recommendation()
     cut = {row.optimizer: "the budget does not reach it" for row in rec.optimizers}
-    text = shown(rec.model_copy(update={"cut": cut}), 120)
+    text = shown(rec.model_copy(update={"cut": cut, "race": []}), 120)
     assert "final loss" not in text
     assert "not tried: " in text
 
@@ -155,7 +155,7 @@ def test_the_plan() -> None:
     out = io.StringIO()
     console.show_plan(factory.plan(), Console(file=out, width=80))
     text = out.getvalue()
-    for part in ("1.2 ms a step", "84000 steps", "screen", "1500", "medium", "2 min 30 s", "cut: radam"):
+    for part in ("1.2 ms a step", "84000 steps", "race", "1500", "medium", "2 min 30 s", "cut: radam"):
         assert part in text
 
 
@@ -164,7 +164,7 @@ def test_lines_for_logs(capsys: pytest.CaptureFixture[str]) -> None:
         drive(observer)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "screen: trials of 188 steps" in err
+    assert "race 1 begins" in err
     assert "best so far: " in err
     assert "something [bold]to know[/bold]" in err
     assert "not reproducible" in err
