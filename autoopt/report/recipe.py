@@ -24,6 +24,11 @@ _COMMENTS = {
     "settings": "the real run; origins says where each setting came from",
     "workload": "what was measured",
     "ledger": "seconds, summed over workers; wall is start to end",
+    "spent": "the budget; seconds of trials are summed over workers",
+    "more": "what a larger budget could reach",
+    "effort": "trials of each optimizer in each stage",
+    "race": "round by round: who had trials, the chance of having the best configuration after it, who left",
+    "rates": "what is believed of learning rates at the real length, with 90 % bands; chosen first",
     "provenance": "what it takes to repeat this",
 }
 _LINE = 110
