@@ -10,6 +10,8 @@ from autoopt.report.figures import Figure, by_optimizer, colour, figure, wide
 from autoopt.report.words import name_of, number
 
 _MARKERS = ("circle", "diamond", "square", "triangle-up", "star", "cross", "hexagon")
+_ROOM, _MARGIN = 0.3, 0.04
+"""Shares of the axis: for the band beyond what was measured, and beyond all of it."""
 
 
 def rates(rec: Recommendation, results: list[TrialResult]) -> Figure:
@@ -109,15 +111,20 @@ def _measured(
 
 
 def _range(finite: list[float], worst: float, curves: list[RateCurve], *, log: bool) -> list[float]:
-    """From what is best, measured or believed, to what is worst; of the curves beyond that nothing is worth a look."""
-    ends = [worst, *(v for v in finite if (v <= worst or curves[0].of != "loss"))]
-    ends += [p.mean for c in curves for p in c.points if (p.mean <= worst or curves[0].of != "loss")]
-    best = [p for p in curves[0].points if p.mean == min(q.mean for q in curves[0].points)]
-    ends += [v for v in (best[0].low, best[0].high) if curves[0].of != "loss" or v <= worst]
+    """From what is best, measured or believed, to what is worst, and some of the band around the best."""
+    loss = curves[0].of == "loss"
+    ends = [worst, *finite, *(p.mean for c in curves for p in c.points)]
+    ends = [v for v in ends if v <= worst or not loss]
+    best = (min if loss else max)(curves[0].points, key=lambda p: p.mean)
+    around = [best.low, *([] if loss else [best.high])]
     if log:
-        ends = [math.log10(v) for v in ends if v > 0]
-    margin = 0.04 * (max(ends) - min(ends)) or 1.0
-    return [min(ends) - margin, max(ends) + margin]
+        ends, around = ([math.log10(v) for v in values if v > 0] for values in (ends, around))
+    low, high = min(ends), max(ends)
+    # A wide band would flatten what was measured.
+    room = _ROOM * (high - low) or 1.0
+    low, high = max(low - room, min([low, *around])), min(high + room, max([high, *around]))
+    margin = _MARGIN * (high - low) or 1.0
+    return [low - margin, high + margin]
 
 
 def _recommended(rec: Recommendation) -> list[dict[str, Any]]:
