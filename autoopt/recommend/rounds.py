@@ -26,7 +26,7 @@ def rounds(planner: Planner) -> list[Round]:
     for name, following in zip(names, [*names[1:], None], strict=True):
         chances = _final(planner) if following is None else began.get(following, {})
         if stage_of(name) == "race":  # a bracket, or the last one's turn, may bring one back
-            racing |= {n for n in trials[name] if n != BASELINE}
+            racing |= {n for n in trials[name] if n != BASELINE and n in planner.arms}
         kept = {n for n, chance in chances.items() if chance >= IN_THE_RACE}
         left = racing - kept if chances else set()
         racing = kept if chances else racing
