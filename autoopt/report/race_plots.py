@@ -41,7 +41,7 @@ def race(rec: Recommendation) -> Figure:
                 },
             }
         )
-    made = figure(data, "", "chance of having the best, %")
+    made = figure(data, "", "chance of being best, %")
     made["layout"]["xaxis"] |= {
         "type": "category",
         "categoryorder": "array",
