@@ -11,12 +11,12 @@ import numpy as np
 
 from autoopt.records import BASELINE, Hyper
 from autoopt.tuning.arm import Arm, Key, Tried, key_of
-from autoopt.tuning.belief import SETTINGS, STEP, Index, Points, Prior, Vector, soft
+from autoopt.tuning.belief import SETTINGS, STEP, Index, Matrix, Points, Prior, Vector, soft
 from autoopt.tuning.posterior import Posterior, Seen, improvement
 from autoopt.tuning.ranking import Difference
 from autoopt.tuning.space import to_coordinate
 
-_RATES = np.arange(-1.5, 1.5 + STEP / 2, STEP)
+RATES = np.arange(-1.5, 1.5 + STEP / 2, STEP)
 _DRAWS = 512
 _UNITS: Mapping[str, float] = {"log": 0.5, "one_minus_log": 0.4, "linear": 0.1}
 """Moves of a setting, in its coordinate, that matter about as much as one another."""
@@ -56,7 +56,7 @@ class Field:
         self._targets: tuple[int, Points] | None = None
         for name, arm in arms.items():
             if arm.tunable:
-                for u in _RATES:
+                for u in RATES:
                     self.add(Option(name, arm.with_rate(arm.start, prior.centre[name] + float(u))))
             else:
                 self.add(Option(name, dict(arm.start)))
@@ -167,12 +167,9 @@ class View:
         self.means: Vector = posterior.mean(self.targets)
 
     @cached_property
-    def draws(self) -> Vector:
+    def draws(self) -> Matrix:
         """(options, draws) of the true gaps at the real length; the same numbers for the same trials."""
-        covariance = self.posterior.covariance(self.targets)
-        root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(self.options)))
-        normal = np.random.default_rng(len(self.options)).standard_normal((len(self.options), _DRAWS))
-        return np.asarray(self.means[:, None] + root @ normal)
+        return _draws(self.means, self.posterior.covariance(self.targets))
 
     def chances(self, names: Sequence[str]) -> dict[str, float]:
         """Probability that the best of all configurations is one of this optimizer's."""
@@ -228,15 +225,12 @@ class View:
 
     def rates(self, option: Option, level: float = 0.9) -> tuple[float, float]:
         """Interval of the log10 learning rate that is best at the real length, the other settings held."""
-        rest = {k: v for k, v in option.hyper.items() if k != "lr"}
-        line = [
-            (i, math.log10(o.hyper["lr"]))
-            for i, o in enumerate(self.options)
-            if o.optimizer == option.optimizer and {k: v for k, v in o.hyper.items() if k != "lr"} == rest
-        ]
-        places, xs = np.array([i for i, _ in line]), np.array([x for _, x in line])
-        best = xs[self.draws[places].argmin(axis=0)]
-        low, high = np.quantile(best, [0.5 - level / 2, 0.5 + level / 2])
+        arm, centre = self.field.arms[option.optimizer], self.field.prior.centre[option.optimizer]
+        line = [Option(option.optimizer, arm.with_rate(option.hyper, centre + float(u))) for u in RATES]
+        xs = np.array([math.log10(o.hyper["lr"]) for o in line])
+        points = self.field.points(line)
+        draws = _draws(self.posterior.mean(points), self.posterior.covariance(points))
+        low, high = np.quantile(xs[draws.argmin(axis=0)], [0.5 - level / 2, 0.5 + level / 2])
         return float(low), float(high)
 
     @cached_property
@@ -264,3 +258,10 @@ class View:
             if wanted(option) and allowed(option):
                 return option
         return None
+
+
+def _draws(means: Vector, covariance: Matrix) -> Matrix:
+    """(n, draws) of a multivariate normal, the same for the same arguments."""
+    root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(means)))
+    normal = np.random.default_rng(len(means)).standard_normal((len(means), _DRAWS))
+    return np.asarray(means[:, None] + root @ normal)

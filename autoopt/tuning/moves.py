@@ -63,7 +63,7 @@ class Moves:
             if not able[option.optimizer, steps] or option.key in bad:
                 return False
             # Settings beside the rate are compared at the longest length alone.
-            if steps != longest and not self._at_start(option):
+            if steps != longest and not self.at_start(option):
                 return False
             seen = known.get((option.key, steps), [])
             again = steps == longest and len(seen) <= _REPEATS
@@ -108,6 +108,7 @@ class Moves:
         """What weight decay does is seen after an epoch or so."""
         return self._epoch is None or steps >= self._epoch
 
-    def _at_start(self, option: Option) -> bool:
+    def at_start(self, option: Option) -> bool:
+        """Whether only its rate differs from where its optimizer began."""
         start = self._arms[option.optimizer].start
         return all(option.hyper.get(k) == v for k, v in start.items() if k != "lr")

@@ -207,7 +207,9 @@ class Planner:
 
     def _proposals(self, elapsed: float) -> Iterator[tuple[str, Option, int, int]]:
         if elapsed >= self.deadline - self.layout.confirm_seconds:
+            # What is new now could only be trained too short to overtake what was trained in full.
             yield from self._confirm()
+            return
         yield from self._leading(elapsed)
         yield from self._own()
         yield from self._bracket()
@@ -223,7 +225,8 @@ class Planner:
         ):
             return
         left = self.deadline - elapsed
-        for steps in self.layout.lengths:
+        lengths = self.layout.lengths if self.moves.at_start(option) else self.layout.lengths[:1]
+        for steps in lengths:
             if self.pace.seconds(option.optimizer, steps) <= _FIRST_SHARE * left:
                 yield self._stage(), option, steps, self.seed
                 return
