@@ -68,7 +68,7 @@ def test_a_file_lies_over_the_table(write: object) -> None:
     assert policy.candidates["sgd"] == Candidate()
     assert list(policy.candidates["sgd"].ranges(registry.get("sgd"))) == list(registry.get("sgd").space)
     assert policy.tolerance == 0.01
-    assert policy.budget.screen + policy.budget.deepen + policy.budget.confirm == pytest.approx(1)
+    assert policy.confirm == 0.25
 
 
 def test_a_policy_survives_the_record_of_a_run(write: object) -> None:
@@ -104,7 +104,7 @@ def test_a_policy_survives_the_record_of_a_run(write: object) -> None:
         ("2x", "0x", 6, "limits.step_time", "above zero", ""),
         ("/1", "/2", 1, "schema", "autoopt-policy/1", ""),
         ("name: mine\n", "", 1, "name", "missing", "policies balanced"),
-        ("tolerance: 1e-2", "budget: {screen: 0.9}", 3, "budget", "add up to 1", ""),
+        ("tolerance: 1e-2", "confirm: 0.9", 3, "confirm", "less than or equal to 0.6", ""),
         ("tolerance: 1e-2", "tie_order: [time, money]", 3, "tie_order.1", "'memory'", ""),
         ("  step_time: 2x", "  speed: 3", 6, "limits.speed", "no such key", "There are memory, step_time"),
     ],

@@ -192,10 +192,14 @@ def test_the_end_of_a_stage_names_who_goes_on(run: Run) -> None:
     planner, _ = simulate(run, Simulated(Machine(SURFACES, seconds=100.0)))
     events = run.events()
     ends = [e for e in events if isinstance(e, StageEnded)]
-    assert ends[0].stage == "screen"
-    after = [s.optimizer for s in started(run) if s.stage == "deepen" and s.optimizer in SURFACES]
-    assert set(after) <= set(ends[0].kept)
-    assert {*ends[0].kept, *ends[0].dropped} == set(planner.layout.optimizers)
+    assert ends[0].stage == "race 1"
+    trials = started(run)
+    last = max(i for i, s in enumerate(trials) if s.stage == ends[-1].stage)
+    after = {s.optimizer for s in trials[last + 1 :] if s.optimizer in SURFACES}
+    assert after
+    assert after <= set(ends[-1].kept)
+    for ended in ends:
+        assert {*ended.kept, *ended.dropped} == set(planner.layout.optimizers)
 
 
 # --- failures -----------------------------------------------------------------------------------------------

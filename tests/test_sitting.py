@@ -142,7 +142,7 @@ def test_a_dry_run_ends_with_the_plan_and_leaves_nothing(tmp_path: Path) -> None
     plan = go(job(tmp_path, dry_run=True, observer=seen), engine)
     assert isinstance(plan, Plan)
     assert plan.budget_seconds == 100.0
-    assert [stage.name for stage in plan.stages] == ["screen", "deepen", "confirm"]
+    assert [stage.name for stage in plan.stages] == ["race", "confirm"]
     assert engine.executed == []
     last = seen.events[-1]
     assert isinstance(last, RunEnded)

@@ -304,7 +304,7 @@ def test_a_dry_run_shows_the_plan_and_touches_nothing(
     assert ended.code == 0, ended.err
     plan = json.loads(ended.out)
     assert plan["budget_seconds"] == 90
-    assert [stage["name"] for stage in plan["stages"]] == ["screen", "deepen", "confirm"]
+    assert [stage["name"] for stage in plan["stages"]] == ["race", "confirm"]
     for name in ("events.jsonl", "recommendation.yaml"):
         assert (old / name).read_bytes() == (whole[0] / "run" / name).read_bytes()
     assert not (folder / "run.1").exists()

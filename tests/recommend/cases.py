@@ -61,7 +61,7 @@ def tell(planner: Planner, name: str, loss: float | None, *, seed: int = 0, **mo
     """A trial by hand: `loss` None diverged; `steps`, `lr`, `step_seconds`, `outcome`, `digests`."""
     lr = more.pop("lr", 1e-3)
     hyper = {} if name == BASELINE else {"lr": lr, "weight_decay": 0.01}
-    steps = more.pop("steps", planner.layout.final_steps)
+    steps = more.pop("steps", planner.layout.longest)
     trial = TrialSpec(
         id=len(planner.results) + 1, stage="test", optimizer=name, hyper=hyper, steps=steps, seed=seed
     )

@@ -20,6 +20,8 @@ from autoopt.records import (
     WorkloadReport,
 )
 from autoopt.tuning.arm import Arm
+from autoopt.tuning.belief import Prior
+from autoopt.tuning.knowledge import NOTHING, Knowledge
 from autoopt.tuning.plan import Costs, describe
 from autoopt.tuning.planner import Planner
 from autoopt.tuning.score import Score
@@ -100,14 +102,13 @@ class Machine:
     step_seconds: float = 0.01
     baseline_lr: float = 1e-3
     speed: float = 1.0
+    known: Knowledge = NOTHING
     log: list[TrialResult] = field(default_factory=list)
 
     def planner(self, told: list[TrialResult] | None = None) -> Planner:
         specs = {name: spec(name) for name in self.surfaces}
         costs = Costs.of(report(self.steps, self.step_seconds), self.workers)
-        layout, plan = describe(
-            specs, self.steps, costs, self.seconds, self.seconds, (0.45, 0.3, 0.25), None, {}
-        )
+        layout, plan = describe(specs, self.steps, costs, self.seconds, self.seconds, 0.25, None, {})
         arms = {BASELINE: Arm(BASELINE, {}, {})}
         for name in layout.optimizers:
             arms[name] = Arm(name, {"lr": 1e-3, "weight_decay": 0.01}, dict(specs[name].space))
@@ -118,10 +119,13 @@ class Machine:
             plan,
             costs,
             Score(INITIAL),
+            Prior(self.known, dict.fromkeys([*specs, BASELINE], -3.0)),
             total=self.steps,
             deadline=self.seconds,
             begin=0.0,
             seed=0,
+            chosen_by_user=True,
+            timed={name: surface.cost for name, surface in self.surfaces.items()},
         )
         for result in told or []:
             planner.tell(result)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from autoopt.optim.spec import Range
-from autoopt.tuning.arm import FINE_STEP, WIDE_STEP, Arm, Tried
+from autoopt.tuning.arm import Arm, Tried, key_of
 
 STEPS, SEED = 100, 0
 
@@ -16,104 +16,83 @@ def arm() -> Arm:
 
 
 def add(
-    a: Arm, lr: float, y: float | None, steps: int = STEPS, diverged: bool = False, wd: float = 0.01
-) -> None:
+    a: Arm,
+    lr: float,
+    y: float | None,
+    steps: int = STEPS,
+    diverged: bool = False,
+    failed: bool = False,
+    seed: int = SEED,
+) -> Tried:
     number = len(a.tried) + 1
-    a.tried[number] = Tried(number, "screen", steps, SEED, {"lr": lr, "weight_decay": wd}, y, diverged)
+    a.tried[number] = Tried(
+        number, "race 1", steps, seed, {"lr": lr, "weight_decay": 0.01}, y, diverged, failed
+    )
+    return a.tried[number]
 
 
-def rate(a: Arm) -> float | None:
-    move = a.rate_move(STEPS, SEED, WIDE_STEP)
-    return None if move is None else round(math.log10(move["lr"]), 1)
-
-
-def test_a_bracket_starts_at_the_prior_and_walks_downhill() -> None:
+def test_rates_may_lie_a_decade_beyond_the_range_and_other_settings_not() -> None:
     a = arm()
-    assert rate(a) == -3.0
-    add(a, 1e-3, 1.0)
-    assert rate(a) == -2.5
-    add(a, 3.2e-3, 0.5)
-    assert rate(a) == -2.0
-    add(a, 1e-2, 0.8)
-    assert rate(a) in (-2.8, -2.7, -2.3, -2.2), "then it halves the wider side of the best"
+    assert (a.ranges["lr"].low, a.ranges["lr"].high) == pytest.approx((1e-6, 1.0))
+    assert a.ranges["weight_decay"] == Range(1e-4, 1.0)
 
 
-def test_it_turns_round_when_the_first_step_was_uphill() -> None:
+def test_a_configuration_at_another_rate_keeps_its_settings_and_stays_inside() -> None:
+    a = arm()
+    assert a.with_rate({"lr": 1e-3, "weight_decay": 0.3}, -2.0) == {"lr": 0.01, "weight_decay": 0.3}
+    assert a.with_rate(a.start, math.log10(0.0123456))["lr"] == 0.0123, "three digits"
+    assert a.with_rate(a.start, 5.0)["lr"] == pytest.approx(1.0)
+    assert a.with_rate(a.start, -50.0)["lr"] == pytest.approx(1e-6)
+
+
+def test_the_best_is_the_lowest_that_trained_at_that_length_and_seed() -> None:
     a = arm()
     add(a, 1e-3, 0.5)
-    add(a, 3.2e-3, 1.0)
-    assert rate(a) == -3.5
+    best = add(a, 2e-3, 0.4)
+    add(a, 3e-3, 0.1, diverged=True)
+    add(a, 4e-3, 0.1, steps=STEPS * 2)
+    add(a, 5e-3, 0.1, seed=7)
+    add(a, 6e-3, None)
+    assert a.best(STEPS, SEED) == best
+    assert a.best(17, SEED) is None
 
 
-def test_trials_in_flight_are_not_repeated() -> None:
+def test_failures_are_counted_and_are_no_trials_of_a_length() -> None:
     a = arm()
-    add(a, 1e-3, None)
-    assert rate(a) == -2.5
-    add(a, 3.2e-3, None)
-    assert rate(a) == -2.0
+    kept = [add(a, 1e-3, 0.5), add(a, 2e-3, None)]
+    failed = add(a, 3e-3, None, failed=True)
+    assert a.at(STEPS, SEED) == kept
+    assert a.failures() == 1
+    assert [t.pending for t in (*kept, failed)] == [False, True, False]
+    assert [t.alive for t in (*kept, failed)] == [True, False, False]
 
 
-def test_after_divergence_it_goes_far_down() -> None:
+def test_the_longest_is_of_those_that_trained() -> None:
     a = arm()
-    add(a, 1e-3, 9.0, diverged=True)
-    assert rate(a) == -4.0
+    assert a.longest() is None
+    add(a, 1e-3, 0.5, steps=250)
+    add(a, 1e-3, 2.0, steps=1000, diverged=True)
+    add(a, 1e-3, None, steps=500)
+    assert a.longest() == 250
 
 
-def test_a_resolved_bracket_has_no_next_rate() -> None:
+def test_the_edge_is_the_lowest_rate_that_diverged_at_any_length() -> None:
     a = arm()
-    for x, y in ((-3.2, 0.6), (-3.0, 0.5), (-2.8, 0.6)):
-        add(a, 10**x, y)
-    assert a.rate_move(STEPS, SEED, WIDE_STEP) is None
-
-
-def test_a_best_rate_at_the_edge_is_seen() -> None:
-    a = arm()
-    add(a, 1e-3, 1.0)
-    add(a, 1e-2, 0.5)
-    assert a.at_edge(STEPS, SEED)
-    add(a, 1e-1, 0.9)
-    assert not a.at_edge(STEPS, SEED)
-
-
-def test_the_range_is_widened_by_a_decade_and_no_more() -> None:
-    a = arm()
-    for x in (-3.0, -2.0, -1.0, 0.0):
-        add(a, 10**x, -x)
-    assert a.rate_move(STEPS, SEED, WIDE_STEP) is None, (
-        "0.1 is the end of the range, 1.0 that of the widened one"
-    )
-
-
-def test_the_final_length_begins_with_the_promised_rate() -> None:
-    a = arm()
-    for x, y in ((-3.0, 0.8), (-2.5, 0.5), (-2.0, 0.9)):
-        add(a, 10**x, y)
-    first = a.deep_move(800, SEED, 0, 9)
-    assert first is not None
-    assert first["lr"] == pytest.approx(10**-2.5, rel=0.35)
-
-
-def test_then_it_looks_at_neighbours_and_then_at_other_hyperparameters() -> None:
-    a = arm()
-    for x, y in ((-3.0, 0.8), (-2.5, 0.5), (-2.0, 0.9)):
-        add(a, 10**x, y)
-    add(a, 10**-2.5, 0.4, steps=800)
-    second = a.deep_move(800, SEED, 0, 10)
-    assert second is not None
-    assert abs(math.log10(second["lr"]) + 2.5) == pytest.approx(FINE_STEP, abs=0.05)
-    add(a, second["lr"], 0.45, steps=800)
-    third = a.deep_move(800, SEED, 0, 11)
-    assert third is not None
-    assert (math.log10(third["lr"]) + 2.5) * (math.log10(second["lr"]) + 2.5) < 0, "the other side"
-    add(a, third["lr"], 0.45, steps=800)
-    fourth = a.deep_move(800, SEED, 0, 12)
-    assert fourth is not None
-    assert fourth["weight_decay"] != 0.01
-    assert math.log10(fourth["lr"]) == pytest.approx(-2.5, abs=0.01)
+    add(a, 1e-3, 0.5)
+    assert a.edge() is None
+    add(a, 1e-1, 2.0, diverged=True)
+    add(a, 1e-2, 2.0, steps=1000, diverged=True)
+    assert a.edge() == pytest.approx(-2.0)
 
 
 def test_the_users_own_optimizer_is_never_tuned() -> None:
-    a = Arm("baseline", {}, {})
-    assert a.deep_move(800, SEED, 0, 1) == {}
-    a.tried[1] = Tried(1, "deepen", 800, SEED, {}, 0.5)
-    assert a.deep_move(800, SEED, 0, 2) is None
+    own = Arm("baseline", {}, {})
+    assert not own.tunable
+    assert arm().tunable
+    own.tried[1] = Tried(1, "race 1", STEPS, SEED, {}, 2.0, diverged=True)
+    assert own.edge() is None, "it has no rate that we know"
+
+
+def test_a_configuration_is_known_by_its_settings_in_any_order() -> None:
+    assert key_of("a", {"lr": 1.0, "beta": 2.0}) == key_of("a", {"beta": 2.0, "lr": 1.0})
+    assert key_of("a", {"lr": 1.0}) != key_of("b", {"lr": 1.0})

@@ -31,7 +31,7 @@ def pace(*seen: tuple[str, float]) -> Pace:
 
 
 def result(name: str, relative: float, outcome: Outcome = Outcome.COMPLETED) -> TrialResult:
-    trial = TrialSpec(id=1, stage="screen", optimizer=name, hyper={}, steps=100, seed=0)
+    trial = TrialSpec(id=1, stage="race 1", optimizer=name, hyper={}, steps=100, seed=0)
     return TrialResult(spec=trial, outcome=outcome, seconds={"total": relative * COSTS.trial(100)})
 
 
@@ -72,4 +72,12 @@ def test_a_trial_that_broke_off_tells_no_pace(outcome: Outcome) -> None:
 def test_a_result_without_a_time_tells_no_pace() -> None:
     made = Pace(COSTS, SPECS)
     made.observe(result("sgd", 1.0).model_copy(update={"seconds": {}}))
+    assert not made.known
+
+
+def test_what_was_timed_before_the_trials_replaces_what_is_usual() -> None:
+    made = Pace(COSTS, SPECS, {"sgd": 0.9, "adahessian": 7.0})
+    assert made.typical("sgd") == 0.9
+    assert made.seconds("adahessian", 200) == pytest.approx(COSTS.trial(200, 7.0))
+    assert made.typical(BASELINE) == 1.0
     assert not made.known
