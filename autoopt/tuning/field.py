@@ -97,10 +97,15 @@ class Field:
         tried = [(arm, t) for arm in self.arms.values() for t in arm.tried.values() if not t.failed]
         done = [(arm, t) for arm, t in tried if t.y is not None]
         flying = [(arm, t) for arm, t in tried if t.y is None]
-        lowest: dict[int, float] = {}
-        for _, t in done:
+        # The zero of a length is the lowest mean over seeds: one lucky seed sets it for nobody.
+        means: dict[tuple[int, Key], list[float]] = {}
+        for arm, t in done:
             if t.y is not None and not t.diverged:
-                lowest[t.steps] = min(lowest.get(t.steps, t.y), t.y)
+                means.setdefault((t.steps, key_of(arm.name, t.hyper)), []).append(t.y)
+        lowest: dict[int, float] = {}
+        for (steps, _), values in means.items():
+            mean = sum(values) / len(values)
+            lowest[steps] = min(lowest.get(steps, mean), mean)
         gaps = [soft(None if t.diverged or t.y is None else t.y - lowest[t.steps]) for _, t in done]
         seen = Seen(self._placed(done), np.array(gaps), _seeds(done))
         return View(self, Posterior(self.prior, seen, (self._placed(flying), _seeds(flying))))
