@@ -211,7 +211,7 @@ def _confidence(e: Evidence, verdict: Verdict) -> Confidence:
         if fresh
         else "measured on the seed it was tuned on",
     ]
-    label: Literal["low", "medium", "high"] = "medium" if share >= 0.25 else "low"
+    label: Literal["low", "medium", "high"] = "medium" if share >= 0.25 and fresh else "low"
     if share >= 1 and close >= _HIGH and fresh:
         label = "high"
     if not e.paired:
