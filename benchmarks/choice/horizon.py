@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from benchmarks.choice.surface import Surface, surfaces
 from benchmarks.choice.world import Choice
 
 COMMAND = "python -m benchmarks.choice.horizon"
+T = TypeVar("T")
 _FEWEST = 3
 """Pairs, below which there is no rank correlation."""
 
@@ -177,8 +178,8 @@ def markdown(known: Mapping[str, Surface]) -> str:
     short = [share for share in shares if share < 1]
     parts = [
         "Decades that the best rate moves per factor of 8 in length: from each length to T, and by least squares over "
-        "all lengths. Mean ± standard deviation over optimizers (their number, those at an edge left out); last line: "
-        "over the workloads' means.",
+        "all lengths. Mean ± standard deviation over optimizers (their number, those at an edge left out); last lines: "
+        "over the workloads' means, the usual and the long ones apart.",
         _shifts(known, found, short),
         "Spearman of the ranking at each length with that at T: of configurations / of optimizers at their best rates.",
         _agreements(found, short),
@@ -193,45 +194,46 @@ def markdown(known: Mapping[str, Surface]) -> str:
 def _shifts(
     known: Mapping[str, Surface], found: Mapping[str, Mapping[str, Lengths]], short: Sequence[float]
 ) -> str:
-    lines, means = [], list[list[float | None]]()
+    lines, means = [], dict[str, list[float | None]]()
     for workload, surface in known.items():
         best_rates = [bests(lengths, surface.worst) for lengths in found[workload].values()]
         columns = [[shift(one, share) for one in best_rates] for share in short]
         columns.append([slope(one) for one in best_rates])
         lines.append([workload, *map(_spread, columns)])
-        means.append([_mean(column) for column in columns])
-    lines.append(["over workloads", *(_spread(column) for column in zip(*means, strict=True))])
+        means[workload] = [_mean(column) for column in columns]
+    for title, some in _apart(means):
+        lines.append([title, *(_spread(column) for column in zip(*some, strict=True))])
     return _table(["workload", *map(_length, short), "fit"], lines)
 
 
 def _agreements(found: Mapping[str, Mapping[str, Lengths]], short: Sequence[float]) -> str:
-    lines, seen = [], list[list[tuple[float | None, float | None]]]()
+    lines, seen = [], dict[str, list[tuple[float | None, float | None]]]()
     for workload, some in found.items():
         pairs = [agreement(some, share) for share in short]
-        lines.append([workload, *(f"{_number(a, 2)} / {_number(b, 2)}" for a, b in pairs)])
-        seen.append(pairs)
-    ends = []
-    for column in zip(*seen, strict=True):
-        a, b = (_mean(values) for values in zip(*column, strict=True))
-        ends.append(f"{_number(a, 2)} / {_number(b, 2)}")
-    return _table(["workload", *map(_length, short)], [*lines, ["mean", *ends]])
+        lines.append([workload, *(_both(a, b) for a, b in pairs)])
+        seen[workload] = pairs
+    for title, of_all in _apart(seen):
+        columns = (zip(*column, strict=True) for column in zip(*of_all, strict=True))
+        lines.append([title, *(_both(*map(_mean, column)) for column in columns)])
+    return _table(["workload", *map(_length, short)], lines)
 
 
 def _winners(
     known: Mapping[str, Surface], found: Mapping[str, Mapping[str, Lengths]], shares: Sequence[float]
 ) -> str:
-    lines, columns = [], list[list[float | None]]()
+    lines, regrets = [], dict[str, list[float | None]]()
     for workload, surface in known.items():
         ones = [winner(surface, found[workload], share) for share in shares]
         lines.append([workload, *map(_won, ones)])
-        columns.append([None if one is None else one.regret for one in ones])
-    ends = [_number(_mean(column), 3) for column in zip(*columns, strict=True)]
-    return _table(["workload", *map(_length, shares)], [*lines, ["mean", *ends]])
+        regrets[workload] = [None if one is None else one.regret for one in ones]
+    for title, some in _apart(regrets):
+        lines.append([title, *(_number(_mean(column), 3) for column in zip(*some, strict=True))])
+    return _table(["workload", *map(_length, shares)], lines)
 
 
 def _won(one: Winner | None) -> str:
     if one is None:
-        return "-"
+        return ""
     return f"{one.optimizer} {one.rate:.2g}: {one.regret:.3f}{', diverges' if one.diverged else ''}"
 
 
@@ -257,6 +259,19 @@ def _spread(values: Iterable[float | None]) -> str:
         return ""
     spread = f" ± {statistics.stdev(some):.2f}" if len(some) > 1 else ""
     return f"{statistics.fmean(some):+.2f}{spread} ({len(some)})"
+
+
+def _apart(by_workload: Mapping[str, T]) -> list[tuple[str, list[T]]]:
+    """The usual workloads and the long ones, which have other lengths, each under a title for their mean."""
+    usual = [value for name, value in by_workload.items() if name not in LONG]
+    long = [value for name, value in by_workload.items() if name in LONG]
+    return [
+        (title, some) for title, some in (("mean of the usual", usual), ("mean of the long", long)) if some
+    ]
+
+
+def _both(a: float | None, b: float | None) -> str:
+    return "" if a is None and b is None else f"{_number(a, 2)} / {_number(b, 2)}"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -107,6 +107,10 @@ def test_the_command_prints_all_tables_of_a_folder(
     lines = printed.splitlines()
     assert "| workload | T/8 | T/4 | T/2 | fit |" in lines
     assert "| workload | optimizer | T/8 | T/4 | T/2 | T |" in lines
+    assert [line[:20] for line in lines if line.startswith("| mean of")] == [
+        "| mean of the usual ",
+        "| mean of the long |",
+    ] * 3
     rate = f"{rates('muon')[2]:.2g}"
     assert f"| conv | muon | {rate} | {rate} | {rate} | {rate} |" in lines
     v = math.log(0.1 * 1.5**3 + 0.01 * INITIAL)
