@@ -90,7 +90,9 @@ def test_the_product_runs_over_a_table_within_its_budget(budget: float) -> None:
     assert sum(r.seconds["total"] for r in done) <= 2 * 1.02 * seconds
     assert found is None or found.recommendation.optimizer in {*EASY, BASELINE}
     if budget >= 3:
-        assert {r.spec.optimizer for r in done} >= {*EASY, BASELINE}
+        raced = {r.spec.optimizer for r in done}
+        assert raced >= {"adamw", BASELINE}
+        assert len(raced) >= 4  # the favourite and one more, or what the budget reaches
 
 
 def test_lengths_far_below_an_eighth_are_interpolated_like_all_others() -> None:
