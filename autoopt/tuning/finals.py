@@ -10,15 +10,22 @@ from autoopt.tuning.plan import MOST_FRESH
 from autoopt.tuning.race import FRESH_SEEDS, Race
 
 _FINALISTS = 3
+_MOST_EVER = 5
+"""Configurations that may get fresh seeds in all: who leads changes with every result."""
 _OF_ONE = 2
 
 
 def finalists(view: View, race: Race, steps: int) -> list[Option]:
     """Configurations worth fresh seeds: those believed to be best of what was run at a length, two of one optimizer."""
+    first = race.seed + FRESH_SEEDS
+    begun = {o.key for o in view.options if any(t.seed >= first for t in race.measured(o.key, steps))}
+    begun = {key for key in begun if key[0] != BASELINE}
     taken: list[Option] = []
     for option in sorted(view.options, key=view.expected):
         arm = race.arms[option.optimizer]
         if option.optimizer == BASELINE or arm.dropped or race.diverged(option.key):
+            continue
+        if len(begun) >= _MOST_EVER and option.key not in begun:
             continue
         same = sum(o.optimizer == option.optimizer for o in taken)
         if same < _OF_ONE and len(taken) < _FINALISTS and race.measured(option.key, steps):

@@ -18,6 +18,8 @@ _REPEATS = 5
 """Further seeds of one configuration that a race may ask for."""
 _SETTINGS_AFTER = 3
 """Trials at the longest length of an optimizer before its settings beside the rate are moved."""
+_MOST_SETTINGS = 12
+"""Configurations of one optimizer that differ from its start in more than the rate."""
 _OUTWARDS = 0.5
 """Decades beyond the best rate of an optimizer, where that is the last one tried."""
 
@@ -100,6 +102,9 @@ class Moves:
         if len(arm.at(longest, self._race.seed)) < _SETTINGS_AFTER:
             return False
         known = len(self._field.options)
+        moved = sum(o.optimizer == arm.name and not self.at_start(o) for o in self._field.options)
+        if moved >= _MOST_SETTINGS:
+            return False
         for hyper in proposals(arm, best.hyper, longest, self._race.seed, self.judges_decay(longest)):
             self._field.add(Option(arm.name, hyper))
         return len(self._field.options) > known
