@@ -117,8 +117,15 @@ class Planner:
 
     def _enter(self) -> None:
         """Keeps the optimizers that the budget reaches: the likeliest, by what other networks say, AdamW among them."""
-        names = [a.name for a in self.arms.values() if a.tunable]
-        if not self.layout.lengths or not names:
+        if not self.layout.lengths:
+            return
+        shortest, seconds = self.layout.lengths[-1], self.deadline - self.begin
+        for arm in self.arms.values():
+            if arm.tunable and self.pace.seconds(arm.name, shortest) > _FIRST_SHARE * seconds:
+                times = self.pace.typical(arm.name)
+                arm.dropped = f"cut: no trial of it fits the budget, its step takes {times:.0f} times AdamW's"
+        names = [a.name for a in self.arms.values() if a.tunable and not a.dropped]
+        if not names:
             return
         chances = self.view.chances(names)
         roomy = self.layout.capacity >= _ALWAYS_CAPACITY

@@ -244,3 +244,14 @@ def test_the_users_own_gets_no_fresh_seed_that_the_leader_does_not_get() -> None
             if r.spec.stage == "confirm":
                 fresh[r.spec.seed].add(r.spec.optimizer)
         assert {BASELINE} not in fresh.values()
+
+
+def test_an_optimizer_of_which_no_trial_fits_is_cut_and_says_why() -> None:
+    machine = Machine({"adamw": Surface(0.3, -2.5), "muon": Surface(0.1, -2.0, cost=500.0)}, seconds=60.0)
+    planner = machine.run()
+    assert (
+        planner.arms["muon"].dropped
+        == "cut: no trial of it fits the budget, its step takes 500 times AdamW's"
+    )
+    assert not planner.arms["muon"].tried
+    assert planner.arms["adamw"].tried
