@@ -7,6 +7,8 @@ part of its gradient and state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -31,9 +33,22 @@ _RUN = 1 << 15
 HALVES = (torch.bfloat16, torch.float16)
 
 
+_asked: ContextVar[int | None] = ContextVar("elements per batch", default=None)
+
+
 def block_size(device: torch.device) -> int:
     """Elements per batch on a device."""
-    return CPU_BLOCK if device.type == "cpu" else GPU_BLOCK
+    return _asked.get() or (CPU_BLOCK if device.type == "cpu" else GPU_BLOCK)
+
+
+@contextmanager
+def blocks_of(size: int) -> Iterator[None]:
+    """Inside, batches have `size` elements whatever the device: for a prediction of memory on another one."""
+    token = _asked.set(size)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -105,10 +105,10 @@ def apart(tensors: Sequence[Tensor]) -> list[Tensor]:
         mine = local(t)
         storage = mine.untyped_storage()
         whole = storage.nbytes() == mine.numel() * mine.element_size()
-        if not whole or storage.data_ptr() in seen:
+        if not whole or storage._cdata in seen:
             t = t.clone(memory_format=torch.contiguous_format)
         else:
-            seen.add(storage.data_ptr())
+            seen.add(storage._cdata)
         result.append(t)
     return result
 

@@ -93,19 +93,24 @@ def state_bytes(optimizer: Optimizer) -> int:
     Counts nested containers, tensors made of tensors (quantized, distributed: the local part), and optimizers
     inside the optimizer. Most optimizers make their state at the first step: before it this is 0.
     """
+    return sum(tensor.untyped_storage().nbytes() for tensor in state_storages(optimizer))
+
+
+def state_storages(optimizer: Optimizer) -> list[Tensor]:
+    """A tensor for each storage in an optimizer's state; the parameters' own are left out."""
     seen = {
         _storage(inner)
         for group in optimizer.param_groups
         for parameter in group["params"]
         for inner in _plain(parameter)
     }
-    total = 0
+    found = []
     for tensor in _state_tensors(optimizer, set()):
         for inner in _plain(tensor):
             if _storage(inner) not in seen:
                 seen.add(_storage(inner))
-                total += inner.untyped_storage().nbytes()
-    return total
+                found.append(inner)
+    return found
 
 
 def _state_tensors(value: Any, visited: set[int]) -> Iterable[Tensor]:

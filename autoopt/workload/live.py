@@ -41,6 +41,15 @@ class LiveModel:
         # Under seed 0 whatever seed is asked for first: frozen weights are then the same in every process.
         return self._model if self._model is not None else self._build(0)
 
+    def sketch(self) -> nn.Module:
+        """The model, built without keeping its initial weights: for a prediction, not for training."""
+        if self._model is None:
+            model = self._call(0)
+            check_trainable(model, self._contract.label)
+            contract.complete(self._contract, model)
+            self._model = model
+        return self._model
+
     def at(self, seed: int) -> nn.Module:
         """The model with the initial state of `seed`, written in place."""
         model = self.model

@@ -128,6 +128,11 @@ class Workload:
         return self._own_settings.precision
 
     @property
+    def accumulate(self) -> int:
+        """Batches to a step."""
+        return self._own_settings.accumulate
+
+    @property
     def model(self) -> nn.Module:
         """The live model, built at the first need."""
         return self._live.model
@@ -178,6 +183,18 @@ class Workload:
         self._set_context(seed=seed, total_steps=total_steps, real_steps=real, is_trial=is_trial)
         self._prepare(model)
         seed_everything(derive(seed, "train"))
+        return model
+
+    def forget(self) -> None:
+        """Lets the model go; the next need builds another."""
+        self._live.drop()
+
+    def sketch(self) -> nn.Module:
+        """The model in train mode, built but given no initial weights: to be looked at under fake tensors."""
+        self._set_context(seed=0, total_steps=1, real_steps=self._own_settings.steps, is_trial=True)
+        model = self._live.sketch()
+        model.train()
+        self._prepare(model)
         return model
 
     def batches(self, seed: int) -> Iterator[Any]:

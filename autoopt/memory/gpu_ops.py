@@ -1,0 +1,135 @@
+"""What a GPU would do where a CPU does otherwise: fake tensors live on the CPU, memory is asked for a GPU.
+
+Fake CUDA tensors are no way: without a CUDA build of torch their backward pass aborts the process. So the few
+functions whose saved tensors differ are replaced by what CUDA runs: fused dropout (a mask of one byte), fused
+attention (no matrix of weights, also with dropout), fused RMSNorm, and CUDA's list of functions that autocast
+runs in float32 (PyTorch's documentation of `torch.amp`, "Op-specific behavior").
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_HALVES = (torch.bfloat16, torch.float16)
+_FLOAT32: frozenset[Any] = frozenset(
+    {
+        functional.layer_norm,
+        functional.group_norm,
+        functional.softmax,
+        functional.log_softmax,
+        functional.softmin,
+        functional.softplus,
+        functional.cross_entropy,
+        functional.nll_loss,
+        functional.mse_loss,
+        functional.l1_loss,
+        functional.smooth_l1_loss,
+        functional.kl_div,
+        functional.cosine_similarity,
+        functional.cosine_embedding_loss,
+        functional.normalize,
+        torch.softmax,
+        torch.log_softmax,
+        torch.exp,
+        torch.log,
+        torch.pow,
+        torch.sum,
+        torch.prod,
+        torch.cumsum,
+        torch.norm,
+        torch.rsqrt,
+        Tensor.softmax,
+        Tensor.log_softmax,
+        Tensor.exp,
+        Tensor.log,
+        Tensor.pow,
+        Tensor.__pow__,
+        Tensor.sum,
+        Tensor.cumsum,
+        Tensor.norm,
+        Tensor.rsqrt,
+    }
+)
+
+
+class GpuOps(TorchFunctionMode):
+    """Inside it the functions above leave behind what they would leave on a GPU.
+
+    Args:
+        autocast: whether mixed precision is on, so that some functions go back to float32.
+    """
+
+    def __init__(self, *, autocast: bool) -> None:
+        super().__init__()
+        self._autocast = autocast
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        replacement = _REPLACED.get(func)
+        if replacement is not None:
+            return replacement(func, *args, **kwargs)
+        if self._autocast and func in _FLOAT32:
+            args = tuple(_wide(value) for value in args)
+        return func(*args, **kwargs)
+
+
+def _wide(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in _HALVES else value
+
+
+def _dropout(func: Any, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    if not training or not 0 < p < 1:
+        return func(x, p, training, inplace)  # type: ignore[no-any-return]
+    result: Tensor = torch.native_dropout(x, p, True)[0]
+    return x.copy_(result) if inplace else result
+
+
+def _torch_dropout(func: Any, x: Tensor, p: float, train: bool) -> Tensor:
+    return _dropout(lambda x, p, train, _: func(x, p, train), x, p, train)
+
+
+def _attention(func: Any, *args: Any, **kwargs: Any) -> Tensor:
+    # query, key, value, attn_mask, dropout_p: with dropout a CPU falls back to the matrix of weights.
+    if len(args) > 4:
+        args = (*args[:4], 0.0, *args[5:])
+    kwargs.pop("dropout_p", None)
+    return func(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+def _multi_head(func: Any, *args: Any, **kwargs: Any) -> Any:
+    # torch calls the attention inside it where this mode does not see it.
+    call = _MULTI_HEAD.bind(*args, **kwargs)
+    if not call.arguments.get("need_weights", True):
+        call.arguments["dropout_p"] = 0.0
+    return func(*call.args, **call.kwargs)
+
+
+_MULTI_HEAD = inspect.signature(functional.multi_head_attention_forward)
+
+
+def _rms_norm(
+    func: Any, x: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    if weight is not None and weight.dtype != x.dtype:
+        return func(x, normalized_shape, weight, eps)  # type: ignore[no-any-return]
+    shape = [normalized_shape] if isinstance(normalized_shape, int) else list(normalized_shape)
+    result: Tensor = torch.ops.aten._fused_rms_norm(x, shape, weight, eps)[0]
+    return result
+
+
+_REPLACED: dict[Any, Callable[..., Any]] = {
+    functional.dropout: _dropout,
+    torch.dropout: _torch_dropout,
+    functional.scaled_dot_product_attention: _attention,
+    functional.multi_head_attention_forward: _multi_head,
+    functional.rms_norm: _rms_norm,
+}

@@ -1,0 +1,94 @@
+"""Forward and backward of one optimizer step on a trace, and what they hold at their fullest moment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoopt.memory import shadow
+from autoopt.memory.gpu_ops import GpuOps
+from autoopt.memory.trace import Trace
+from autoopt.workload import Workload
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Bytes of one step's forward and backward, beyond parameters, buffers and optimizer state."""
+
+    samples: int | None
+    peak: int
+    """The most at one time: batch, activations, gradients so far, what passes through."""
+    gradients: int
+    """Of `peak`, what gradients hold at that moment."""
+
+    @property
+    def activations(self) -> int:
+        return self.peak - self.gradients
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a step is taken."""
+
+    kind: str
+    precision: str
+    accumulate: int
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Autocast, and a GPU's ways where it is one."""
+        mixed = self.precision != "fp32"
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        with (
+            torch.autocast("cpu", dtype) if mixed else contextlib.nullcontext(),
+            GpuOps(autocast=mixed) if self.kind == "cuda" else contextlib.nullcontext(),
+        ):
+            yield
+
+
+def take(
+    trace: Trace, workload: Workload, model: nn.Module, given: Any, setting: Setting, samples: int | None, wanted: int | None
+) -> Pass:
+    """Runs forward and backward of one step; the gradients stay with the parameters.
+
+    Args:
+        given: the batch on the host, of `samples` samples.
+        wanted: samples to take instead; None: as many as there are.
+
+    Raises:
+        Exception: whatever the user's code or torch raises where a trace cannot follow.
+    """
+    for parameter in model.parameters():
+        parameter.grad = None
+    begin = trace.ledger.mark()
+    before = trace.ledger.alive()
+    batch = shadow.batch(trace, given, samples, wanted)
+    with trace, setting.entered():
+        for _ in range(min(setting.accumulate, 2)):  # a third batch finds what the second found
+            loss = workload.loss(model, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            del loss
+    peak = trace.ledger.peak(begin, without=before)
+    gradients = numbers(trace, [p.grad for p in model.parameters() if p.grad is not None])
+    held = sum(trace.ledger.size(number) for number in gradients & peak.alive)
+    return Pass(wanted or samples, peak.total, held)
+
+
+def numbers(trace: Trace, tensors: list[torch.Tensor]) -> frozenset[int]:
+    """The ledger's numbers of the storages under some tensors."""
+    return frozenset(trace.ledger.see(inner) for tensor in tensors for inner in plain(tensor))
+
+
+def plain(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The tensors that a tensor is made of (quantized, sharded), or itself."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None or not type(tensor).__module__.startswith(("torch.distributed", "torchao")):
+        yield tensor
+        return
+    for name in flatten()[0]:
+        yield from plain(getattr(tensor, name))

@@ -1,0 +1,85 @@
+"""The user's model and batch as shadows: all shapes, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoopt.memory.trace import Trace
+from autoopt.workload.data import convert
+
+_REAL = 64 << 20
+"""Bytes up to which whole numbers of a batch (indices, lengths, masks) stay real: code may read them."""
+_REAL_FLOAT = 1 << 20
+
+
+def built(trace: Trace, build: Callable[[], nn.Module]) -> nn.Module:
+    """The model that `build` gives, without memory for its weights.
+
+    Raises:
+        ValueRead: building it reads weights.
+    """
+    with trace:
+        model = build()
+    return shadowed(trace, model)
+
+
+def shadowed(trace: Trace, model: nn.Module) -> nn.Module:
+    """The same module with fake parameters and buffers in the place of real ones, ties kept."""
+    known: dict[int, Any] = {}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in list(held.items()):
+                if tensor is not None:
+                    held[name] = known.setdefault(id(tensor), _shadow(trace, tensor))
+    return model
+
+
+def _shadow(trace: Trace, tensor: Tensor) -> Tensor:
+    if isinstance(tensor, nn.Parameter):
+        # Under the trace's own mode a parameter of a fake tensor keeps its storage.
+        return nn.Parameter(trace.counted(tensor.detach()), requires_grad=tensor.requires_grad)
+    return trace.counted(tensor)
+
+
+def batch(trace: Trace, value: Any, samples: int | None = None, wanted: int | None = None) -> Any:
+    """A batch for the trace, with `wanted` samples instead of its `samples` where both are given.
+
+    Numbers that code may read stay real; the rest is fake.
+    """
+
+    def leaf(tensor: Any) -> Any:
+        if not isinstance(tensor, Tensor):
+            return tensor
+        if samples and wanted and wanted != samples and tensor.ndim and tensor.shape[0] == samples:
+            bytes_wanted = tensor.element_size() * tensor.numel() // samples * wanted
+            if not _stays(tensor, bytes_wanted):
+                return trace.counted_like(tensor, (wanted, *tensor.shape[1:]))
+            tensor = tensor[torch.arange(wanted) % samples]
+        if _stays(tensor, tensor.nbytes):
+            trace.ledger.see(tensor)
+            return tensor
+        return trace.counted(tensor)
+
+    return convert(value, leaf)
+
+
+def resizable(value: Any, samples: int | None) -> bool:
+    """Whether a batch has a tensor whose first dimension counts samples."""
+    found = False
+
+    def leaf(tensor: Any) -> Any:
+        nonlocal found
+        found = found or (isinstance(tensor, Tensor) and tensor.ndim > 0 and tensor.shape[0] == samples)
+        return tensor
+
+    convert(value, leaf)
+    return bool(samples) and found
+
+
+def _stays(tensor: Tensor, size: int) -> bool:
+    whole = not (tensor.is_floating_point() or tensor.is_complex())
+    return size <= (_REAL if whole else _REAL_FLOAT)
