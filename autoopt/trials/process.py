@@ -62,7 +62,7 @@ class Process:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=_environment(request.threads, environment),
+                    env=environment_of_worker(request.threads, environment),
                     pass_fds=(commands, replies),
                     start_new_session=True,  # Ctrl-C in the terminal is the coordinator's to handle
                 )
@@ -153,7 +153,8 @@ class Process:
         return "\n".join([line for line in kept if line][-lines:])
 
 
-def _environment(threads: int, more: Mapping[str, str]) -> dict[str, str]:
+def environment_of_worker(threads: int, more: Mapping[str, str]) -> dict[str, str]:
+    """Variables of a process that loads the user's file: thread counts, and where this package lies."""
     environment = {**os.environ, **more}
     environment.update({name: str(threads) for name in _THREAD_VARIABLES})
     environment["AUTOOPT_TRIAL"] = "1"
