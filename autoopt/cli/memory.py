@@ -69,7 +69,11 @@ def _request(
 
     if precision not in (None, "fp32", "bf16", "fp16"):
         raise UsageError(f"There is no precision {precision!r}.", "Use fp32, bf16 or fp16.")
-    names = [registry.get(name.strip()).name for name in optimizers.split(",")] if optimizers else registry.names()
+    names = (
+        [registry.get(name.strip()).name for name in optimizers.split(",")]
+        if optimizers
+        else registry.names()
+    )
     if gpu is not None:
         kind, size, context, words = "cuda", capacity(gpu), CONTEXT, f"a GPU ({gpu})"
     else:
@@ -113,14 +117,27 @@ def _show(answer: MemoryAnswer) -> None:
     size = answer.capacity_bytes
     room = f", {_bytes(size)}" if size else ""
     less = f" of which the driver takes about {_bytes(answer.context_bytes)}" if answer.context_bytes else ""
-    print(f"{answer.target}: {answer.parameters:,} parameters, {answer.trainable:,} trainable; {answer.precision}")
+    print(
+        f"{answer.target}: {answer.parameters:,} parameters, {answer.trainable:,} trainable; {answer.precision}"
+    )
     print(f"Device: {answer.device}{room}{less}")
     print(f"Batch:  {answer.batch}" + (f"; {answer.samples} samples counted" if answer.samples else ""))
     if answer.accumulate > 1:
         print(f"        {answer.accumulate} batches to a step")
     print()
     show(
-        ("optimizer", "weights", "gradients", "state", "activations", "in its step", "peak", "fits", "largest batch", "from"),
+        (
+            "optimizer",
+            "weights",
+            "gradients",
+            "state",
+            "activations",
+            "in its step",
+            "peak",
+            "fits",
+            "largest batch",
+            "from",
+        ),
         [_cells(row, answer) for row in sorted(answer.optimizers, key=_order)],
     )
     for row in answer.optimizers:

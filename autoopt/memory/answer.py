@@ -34,12 +34,15 @@ class OptimizerMemory(Record):
     gradient_bytes: int | None = None
     state_bytes: int | None = Field(None, description="of the optimizer's tensors, exact")
     activation_bytes: int | None = Field(
-        None, description="at the fullest moment of forward and backward: batch, what is kept, what is passing"
+        None,
+        description="at the fullest moment of forward and backward: batch, what is kept, what is passing",
     )
     temporary_bytes: int | None = Field(None, description="that the optimizer's own step adds for a moment")
     peak_bytes: int | None = Field(None, description="the most that a step holds at one time")
     fits: bool | None = None
-    margin_bytes: int | None = Field(None, description="capacity less context less peak; negative: it does not fit")
+    margin_bytes: int | None = Field(
+        None, description="capacity less context less peak; negative: it does not fit"
+    )
     largest_batch: int | None = Field(None, description="samples; 0: not even one")
     note: str = ""
 

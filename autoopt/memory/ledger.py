@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 
-
 @dataclass(frozen=True)
 class Peak:
     """The moment of most bytes alive in a stretch of time, and who held them."""

@@ -52,7 +52,13 @@ class Setting:
 
 
 def take(
-    trace: Trace, workload: Workload, model: nn.Module, given: Any, setting: Setting, samples: int | None, wanted: int | None
+    trace: Trace,
+    workload: Workload,
+    model: nn.Module,
+    given: Any,
+    setting: Setting,
+    samples: int | None,
+    wanted: int | None,
 ) -> Pass:
     """Runs forward and backward of one step; the gradients stay with the parameters.
 

@@ -188,10 +188,14 @@ class _Prediction:
         except AutooptError as error:
             return OptimizerMemory(**known, source="unknown", note=error.message)
         except Exception as error:
-            return OptimizerMemory(**known, source="unknown", note=f"its step could not be traced: {_words(error)}")
+            return OptimizerMemory(
+                **known, source="unknown", note=f"its step could not be traced: {_words(error)}"
+            )
         known |= {"state_bytes": stepped.state, "temporary_bytes": stepped.temporary}
         if self._line is None:
-            return OptimizerMemory(**known, source="analytic state plus estimate", note="activations are not known")
+            return OptimizerMemory(
+                **known, source="analytic state plus estimate", note="activations are not known"
+            )
         whole = self._line
         if self._why:  # the estimate is of activations alone
             whole = Line(whole.samples, whole.bytes + known["gradient_bytes"], whole.slope)
@@ -272,5 +276,3 @@ def _words(error: BaseException) -> str:
     """An error in a line."""
     text = error.message if isinstance(error, AutooptError) else str(error)
     return (text or type(error).__name__).strip().splitlines()[0].rstrip(".")
-
-

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,9 +24,25 @@ def built(trace: Trace, build: Callable[[], nn.Module]) -> nn.Module:
     Raises:
         ValueRead: building it reads weights.
     """
-    with trace:
+    with trace, _convertible():
         model = build()
     return shadowed(trace, model)
+
+
+@contextlib.contextmanager
+def _convertible() -> Iterator[None]:
+    """Lets `model.to(dtype)` exchange fake parameters.
+
+    torch refuses because weak references to the old tensor would then mean the new one. The only ones here are the
+    fake mode's own, which does not look at them again.
+    """
+    names = vars(torch.utils)
+    before = names["weakref"]
+    names["weakref"] = SimpleNamespace(getweakrefs=lambda _: [])
+    try:
+        yield
+    finally:
+        names["weakref"] = before
 
 
 def shadowed(trace: Trace, model: nn.Module) -> nn.Module:

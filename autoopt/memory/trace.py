@@ -42,7 +42,7 @@ class ValueRead(RuntimeError):
     """The code asks for the value of a tensor that has none."""
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside it tensors are fake unless small and free of parameters, and `ledger` counts all of them.
 
     Args:
@@ -60,7 +60,7 @@ class Trace(TorchDispatchMode):
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
         self.assume = False
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
@@ -90,7 +90,9 @@ class Trace(TorchDispatchMode):
 
     def counted(self, tensor: Tensor) -> Tensor:
         """A fake tensor in the place of a real one, which is counted."""
-        copy = tensor if isinstance(tensor, FakeTensor) else self._fake.from_tensor(tensor, static_shapes=True)
+        copy = (
+            tensor if isinstance(tensor, FakeTensor) else self._fake.from_tensor(tensor, static_shapes=True)
+        )
         self.ledger.see(copy)
         return copy
 
@@ -132,7 +134,9 @@ class Trace(TorchDispatchMode):
             return func(*args, **kwargs)
         try:
             with self._fake:
-                result = func(*tree_map_only(Tensor, self.faked, args), **tree_map_only(Tensor, self.faked, kwargs))
+                result = func(
+                    *tree_map_only(Tensor, self.faked, args), **tree_map_only(Tensor, self.faked, kwargs)
+                )
         except RuntimeError:
             return func(*args, **kwargs)  # its shape depends on values, which are there
         size = sum(leaf.untyped_storage().nbytes() for leaf in tree_iter(result) if isinstance(leaf, Tensor))

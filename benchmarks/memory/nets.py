@@ -27,7 +27,9 @@ class Bottleneck(nn.Module):
             *_conv(inside, width, 1), nn.ReLU(inplace=True), *_conv(width, width, 3, stride), nn.ReLU(inplace=True),
             *_conv(width, out, 1),
         )  # fmt: skip
-        self.short = nn.Sequential(*_conv(inside, out, 1, stride)) if stride > 1 or inside != out else nn.Identity()
+        self.short = (
+            nn.Sequential(*_conv(inside, out, 1, stride)) if stride > 1 or inside != out else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(self.body(x) + self.short(x), inplace=True)
@@ -49,7 +51,9 @@ def resnet50() -> nn.Module:
 
 
 class Attention(nn.Module):
-    def __init__(self, width: int, heads: int, *, causal: bool, dropout: float = 0.0, bias: bool = True) -> None:
+    def __init__(
+        self, width: int, heads: int, *, causal: bool, dropout: float = 0.0, bias: bool = True
+    ) -> None:
         super().__init__()
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
@@ -87,7 +91,9 @@ class Gpt(nn.Module):
         self.tokens = nn.Embedding(VOCABULARY, width)
         self.positions = nn.Embedding(length, width)
         self.drop = nn.Dropout(0.1)
-        self.blocks = nn.Sequential(*(GptBlock(width, heads, causal=True, dropout=0.1) for _ in range(layers)))
+        self.blocks = nn.Sequential(
+            *(GptBlock(width, heads, causal=True, dropout=0.1) for _ in range(layers))
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, VOCABULARY, bias=False)
         self.head.weight = self.tokens.weight
@@ -100,7 +106,9 @@ class Gpt(nn.Module):
 class Vit(nn.Module):
     """ViT-B/16 by default: 86 M parameters."""
 
-    def __init__(self, layers: int = 12, width: int = 768, heads: int = 12, side: int = 224, patch: int = 16) -> None:
+    def __init__(
+        self, layers: int = 12, width: int = 768, heads: int = 12, side: int = 224, patch: int = 16
+    ) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, width, patch, patch)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
@@ -141,7 +149,9 @@ class LlamaBlock(nn.Module):
 def _rotated(x: Tensor) -> Tensor:
     """Rotary positions (Su 2021, arXiv 2104.09864)."""
     t, d = x.shape[-2:]
-    angle = torch.outer(torch.arange(t, device=x.device), 10000 ** (-torch.arange(0, d, 2, device=x.device) / d))
+    angle = torch.outer(
+        torch.arange(t, device=x.device), 10000 ** (-torch.arange(0, d, 2, device=x.device) / d)
+    )
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
