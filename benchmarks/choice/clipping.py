@@ -28,7 +28,12 @@ from benchmarks.choice import rows
 
 COMMAND = "python -m benchmarks.choice.clipping"
 HERE = Path(__file__).parent
-SPIKY = ("elman", "outliers")
+SPIKY = {
+    "elman": ("elman", ()),
+    "outliers": ("outliers", ()),
+    **{f"outliers_{size}": ("outliers", (str(size),)) for size in (3, 10, 30, 100)},
+}
+"""name -> (file, its arguments): labels wrong by other sizes."""
 TABLED = ("recurrent", "gpt", "vit", "deep", "conv", "regression", "pinn", "autoencoder")
 MULTIPLES = (0.5, 1.0, 2.0, 5.0)
 _RATES = {"adamw": (1e-3, 3e-3, 1e-2), "sgd": (1e-3, 1e-2, 1e-1)}
@@ -65,8 +70,9 @@ def main() -> None:
 
 def measured(name: str, seeds: int) -> Iterator[Line]:
     """The lines of a workload."""
+    file, arguments = SPIKY.get(name, (name, ()))
     folder = HERE / ("spiky" if name in SPIKY else "workloads")
-    workload = load(str(folder / f"{name}.py"), flags=Flags())
+    workload = load(str(folder / f"{file}.py"), arguments, flags=Flags())
     try:
         first = _calibration(workload)
         middle = statistics.median(first)
@@ -145,7 +151,7 @@ def _mean(losses: Iterator[float | None]) -> float | None:
 
 def _ratio(norms: list[float]) -> str:
     finite = [n for n in norms if math.isfinite(n)]
-    shown = f"{max(finite) / statistics.median(finite):.1f}"
+    shown = f"{max(finite) / statistics.median(finite):.3g}"
     return shown if len(finite) == len(norms) else shown + " and not finite"
 
 

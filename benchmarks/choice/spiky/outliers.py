@@ -1,12 +1,18 @@
-"""Regression whose labels are wrong once in two hundred, by a thousand: a batch that holds one has a huge gradient."""
+"""Regression whose labels are wrong once in two hundred, by a thousand: a batch that holds one has a huge gradient.
+
+Another size may be given: `autoopt profile benchmarks/choice/spiky/outliers.py -- 30`.
+"""
 
 from __future__ import annotations
+
+import sys
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 STEPS, WIDTH = 600, 8
+SIZE = float(sys.argv[1]) if len(sys.argv) > 1 else 1000.0
 
 
 def points(count: int, seed: int, wrong: float) -> TensorDataset:
@@ -15,7 +21,7 @@ def points(count: int, seed: int, wrong: float) -> TensorDataset:
     y = torch.sin(3 * x[:, 0]) + x[:, 1] * x[:, 2]
     broken = torch.rand(count, generator=generator) < wrong
     signs = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
-    return TensorDataset(x, torch.where(broken, y + 1000.0 * signs, y))
+    return TensorDataset(x, torch.where(broken, y + SIZE * signs, y))
 
 
 def build_model() -> nn.Module:
