@@ -10,7 +10,7 @@ from autoopt.optim import registry
 from autoopt.optim.spec import OptimSpec
 from autoopt.policy import Candidate, Policy
 from autoopt.records import BASELINE, Hyper, Plan, TrialResult, WorkloadReport
-from autoopt.tuning import knowledge, score
+from autoopt.tuning import knowledge, options, score
 from autoopt.tuning.arm import Arm
 from autoopt.tuning.belief import Prior
 from autoopt.tuning.knowledge import Knowledge
@@ -105,16 +105,18 @@ def prepare(
     )
     plan = plan.model_copy(update={"begin_seconds": begin})
     own = _own(report, specs)
-    arms = {BASELINE: Arm(BASELINE, {}, {})}
+    extra = options.of(policy.tune, report)
+    arms = {BASELINE: Arm(BASELINE, {}, {})}  # theirs as they have it, clipping and warm-up too
     for name in layout.optimizers:
         candidate = policy.candidates[name]
         start, ranges = candidate.start(specs[name]), candidate.ranges(specs[name])
         if own and own[0] == name and report.baseline.source == "configure_optimizers":
             # What the user has set beside the rate stays until trials show better.
             start |= {k: v for k, v in own[1].items() if k != "lr" and k in start}
-        arms[name] = Arm(name, start, ranges)
+        arms[name] = Arm(name, start | extra.start, ranges, ladders=extra.ladders)
     usual = {name: math.log10(arm.start["lr"]) for name, arm in arms.items() if "lr" in arm.start}
-    if own is None or own[0] not in arms:
+    # One that trains under other options is nothing that is believed of its class.
+    if own is None or own[0] not in arms or extra.start:
         own, usual[BASELINE] = None, math.log10(report.baseline.hyper.get("lr") or 1e-3)
     planner = Planner(
         arms,

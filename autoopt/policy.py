@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from autoopt import options
 from autoopt.errors import PolicyError, UsageError
 from autoopt.optim import registry
 from autoopt.optim.spec import OptimSpec, Range
 from autoopt.policy_file import Located, Problem, read
+from autoopt.policy_options import Tune
 from autoopt.records import Hyper
 from autoopt.units import parse_bytes
 
@@ -74,7 +76,9 @@ class Candidate(_Part):
         """What does not fit the optimizer: (key, what is wrong, way out)."""
         known, searchable = spec.flat(), [key for key in spec.space if key != "lr"]
         for key in self.hyper:
-            if key == "lr" or key not in known:
+            if key in options.NAMES:
+                yield f"hyper.{key}", "this is no setting of an optimizer", f"See `tune: {{{key}: ...}}`."
+            elif key == "lr" or key not in known:
                 yield (
                     f"hyper.{key}",
                     f"{spec.name} has no such start value",
@@ -136,6 +140,7 @@ class Policy(_Part):
     )
     tie_order: list[Literal["time", "memory"]] = Field(["time", "memory"], min_length=1, max_length=2)
     limits: Limits = Limits()
+    tune: Tune = Tune()
     confirm: float = Field(
         0.25, ge=0, le=0.6, description="share of the budget for fresh seeds, where it has room for any"
     )
@@ -233,7 +238,7 @@ def _pydantic_problems(error: ValidationError) -> Iterator[Problem]:
 def _keys_at(where: Located) -> list[str]:
     part: type[BaseModel] = Policy
     if where:
-        parts: dict[str, type[BaseModel]] = {"limits": Limits, "candidates": Candidate}
+        parts: dict[str, type[BaseModel]] = {"limits": Limits, "tune": Tune, "candidates": Candidate}
         part = parts[str(where[0])]
     return [field.alias or name for name, field in part.model_fields.items()]
 

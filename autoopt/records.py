@@ -23,7 +23,8 @@ BASELINE = "baseline"
 """Reserved optimizer name: the user's `configure_optimizers`, or AdamW at 1e-3 when there is none."""
 
 Hyper = dict[str, float]
-"""Flat hyperparameters, e.g. {"lr": 1e-3, "beta1": 0.9, "weight_decay": 0.01}; see `optim.spec`."""
+"""Flat hyperparameters, e.g. {"lr": 1e-3, "beta1": 0.9, "weight_decay": 0.01}; see `optim.spec`, and `options` for those
+that are not the optimizer's."""
 
 
 class Record(BaseModel):
@@ -132,6 +133,9 @@ class WorkloadReport(Record):
     )
     data_seconds: float = Field(description="median wait for the batches of one step")
     eval_batch_seconds: float
+    gradient_norms: list[float] = Field(
+        default=[], description="of the calibration's steps, at the initial weights; empty where CLIP is set"
+    )
     threads: int | None = Field(None, description="CPU threads of a trial")
     versions: dict[str, str] = {}
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from autoopt.optim._curvature import CurvatureOptimizer
 
 if TYPE_CHECKING:
+    from autoopt.records import Settings
     from autoopt.workload import Workload
 
 Around = Callable[[int], AbstractContextManager[Any]]
@@ -66,6 +67,7 @@ def train(
     *,
     steps: int,
     multiplier: Callable[[int], float],
+    settings: Settings | None = None,
     around: Around | None = None,
 ) -> Iterator[StepReport]:
     """Trains `model` for `steps` optimizer steps, yielding after each.
@@ -77,13 +79,14 @@ def train(
         batches: endless; `settings.accumulate` are taken per step.
         steps: number of optimizer steps.
         multiplier: step (from 0) -> multiple of the base rate.
+        settings: accumulation, clipping and precision; the workload's unless given.
         around: what to enter around forward and backward of a step, e.g. a memory measurement.
 
     Yields:
         A `StepReport` per step. A loss that is not finite is reported, not raised; the step is still taken, so
         a caller that wants to stop does so.
     """
-    settings, device = workload.settings, workload.device
+    settings, device = settings or workload.settings, workload.device
     parameters = [p for p in model.parameters() if p.requires_grad]
     scaler = torch.amp.GradScaler(device.type) if settings.precision == "fp16" else None
     if isinstance(optimizer, CurvatureOptimizer):

@@ -53,6 +53,7 @@ def _explain(policy: Policy) -> None:
         "Limits": f"memory {limits.memory or 'none'}, step time {limits.step_time or 'none'}",
         "Budget": f"{1 - policy.confirm:.0%} race, {policy.confirm:.0%} fresh seeds for the finalists",
         "At most": f"{most} optimizers" if most is not None else "as many optimizers as the budget allows",
+        "Tuned too": "; ".join(f"{what} {words}" for what, words in policy.tune.words().items()),
         "No decay": ", ".join(policy.no_decay) or "(all parameters are decayed)",
     }.items():
         print(f"{label + ':':11}{text}")

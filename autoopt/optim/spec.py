@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from autoopt import options
 from autoopt.errors import UsageError
 
 
@@ -74,6 +75,8 @@ class OptimSpec:
             raise ValueError(f"{self.name}: a learning rate needs a default and a range")
 
         for key in self.space:
+            if key in options.NAMES:
+                raise ValueError(f"{self.name}: {key} is the training's, not an optimizer's")
             if key not in self.start():
                 raise ValueError(f"{self.name}: {key} has a range but no default")
 

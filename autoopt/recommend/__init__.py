@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Literal
 
+from autoopt import options
 from autoopt.errors import NoResult
 from autoopt.optim.spec import Need
 from autoopt.recommend.effort import efforts, spent
@@ -19,6 +20,7 @@ from autoopt.recommend.rounds import rounds
 from autoopt.recommend.rows import rows
 from autoopt.records import BASELINE, Choice, Confidence, Expected, Gain, Hyper, Outcome, Recommendation, Row
 from autoopt.schedule import warmup_steps
+from autoopt.tuning import options as offered
 from autoopt.tuning.arm import Key
 from autoopt.tuning.field import Option
 from autoopt.tuning.ranking import Difference
@@ -65,7 +67,7 @@ def recommend(e: Evidence) -> Recommendation:
         e.total,
         e.score,
         schedule=choice.schedule,
-        warmup=e.report.settings.warmup,
+        warmup=options.applied(choice.hyper, e.report.settings).warmup,
     )
     cut = {a.name: a.dropped for a in e.planner.arms.values() if a.dropped.startswith("cut")}
     return Recommendation(
@@ -75,7 +77,7 @@ def recommend(e: Evidence) -> Recommendation:
         promise=promised.bands,
         against_yours=gain(e, verdict),
         confidence=_confidence(e, verdict),
-        reason=_reason(e, verdict),
+        reason=_reason(e, verdict) + _options(e, choice.hyper),
         optimizers=rows(e, verdict),
         cut={**e.planner.plan.cut, **cut},
         settings=e.report.settings,
@@ -88,7 +90,7 @@ def recommend(e: Evidence) -> Recommendation:
         race=rounds(e.planner),
         rates=rate_curves(e, verdict, promised.bands),
         provenance=e.provenance,
-        notes=[*e.notes, *_assumed(e), *notes, *promised.notes],
+        notes=[*e.notes, *offered.of(e.policy.tune, e.report).notes, *_assumed(e), *notes, *promised.notes],
         complete=e.complete,
     )
 
@@ -174,14 +176,14 @@ def _carried(e: Evidence, verdict: Verdict) -> tuple[Choice, list[str]]:
 def _choice(
     e: Evidence, name: str, hyper: Hyper, rates: tuple[float, float] | None, *, tuned: bool
 ) -> Choice:
-    settings, base = e.report.settings, e.report.baseline
+    settings, base = options.applied(hyper, e.report.settings), e.report.baseline
     around = None
     if rates is not None and "lr" in hyper:
         low, high = min(10 ** rates[0], hyper["lr"]), max(10 ** rates[1], hyper["lr"])
         around = (float(f"{low:.2g}"), float(f"{high:.2g}"))
     spec = e.specs.get(name)
     if spec is not None:
-        class_, arguments = spec.target, spec.arguments(hyper)
+        class_, arguments = spec.target, spec.arguments(options.own(hyper))
     else:
         own = e.specs.get(base.registry_name or "")
         hyper = hyper or dict(base.hyper)
@@ -247,6 +249,12 @@ def _reason(e: Evidence, verdict: Verdict) -> str:
     return f"{name} has the best {what} {at}: better than {e.title(second[0])} with {sure:.0f} % probability."
 
 
+def _options(e: Evidence, hyper: Hyper) -> str:
+    """What it changes beside the optimizer."""
+    said = offered.words(hyper, e.report.settings)
+    return f" It trains with {said}." if said else ""
+
+
 def _why_nothing(e: Evidence) -> str:
     results = e.planner.results
     failed = [r for r in results if r.outcome not in (Outcome.DIVERGED, Outcome.COMPLETED)]
@@ -293,7 +301,7 @@ def _untuned(e: Evidence) -> Recommendation:
             sentence=f"not tuned: {why}; {what} is handed on as it is",
         ),
         confidence=Confidence(label="low", reasons=["nothing was measured"]),
-        reason=f"Not tuned: {what}, because {why}.",
+        reason=f"Not tuned: {what}, because {why}." + _options(e, hyper),
         optimizers=[Row(optimizer=n, status="not tried", reason=why) for n in e.specs],
         cut=e.planner.plan.cut,
         settings=e.report.settings,

@@ -29,6 +29,7 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
     The scheduler multiplies each group's rate by the schedule of `recommendation.steps` steps; its `step()`
     is called after each optimizer step. Where the recommendation keeps something of the user's own (the
     optimizer itself, its parameter groups, its schedule), their `configure_optimizers` is called on `model`.
+    Clipping is neither's: where `recommendation.hyper` has "clip", gradients are clipped to that norm before each step.
 
     Args:
         rec: as made or loaded.

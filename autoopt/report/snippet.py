@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from autoopt import options
 from autoopt.errors import UsageError
 from autoopt.optim import registry
 from autoopt.optim.spec import Need
@@ -82,6 +83,10 @@ def snippet(rec: Recommendation) -> str:
         lines.append(
             _call("scheduler = torch.optim.lr_scheduler.LambdaLR", f"optimizer, lambda step: {shape}")
         )
+    if options.CLIP in choice.hyper:
+        norm = choice.hyper[options.CLIP]
+        call = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {norm!r})"
+        lines.append(f"# before each optimizer.step(): {call}" if norm else "# without clipping the gradient")
     return "\n".join(lines) + "\n"
 
 
@@ -132,6 +137,7 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         rate=choice.hyper.get("lr", choice.arguments.get("lr")),
         warmup=choice.warmup_steps / choice.steps,
         next_choice=next_choice(rec),
+        clip=options.applied(choice.hyper, rec.settings).clip,
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
+from autoopt import options
 from autoopt.memory.measured import StepMemory
 from autoopt.optim import build, groups, registry
 from autoopt.optim.spec import Need
-from autoopt.records import BASELINE, Outcome, TrialResult, TrialSpec
+from autoopt.records import BASELINE, Outcome, Settings, TrialResult, TrialSpec
 from autoopt.schedule import multiplier, warmup_steps
 from autoopt.training import StepReport, autocast, set_mode, train
 from autoopt.trials.runner import Progress
@@ -34,8 +35,9 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
     process it is in.
     """
     begin = time.perf_counter()
+    settings = options.applied(spec.hyper, workload.settings)
     model = workload.start(spec.seed, spec.steps)
-    optimizer, rate = _build(workload, model, spec)
+    optimizer, rate = _build(workload, model, spec, settings)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]  # whatever a scheduler of the user's has left there
     built = time.perf_counter()
@@ -49,7 +51,14 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
         return meter if step == measured else nullcontext()
 
     for report in train(
-        model, workload, optimizer, batches, steps=spec.steps, multiplier=rate, around=around
+        model,
+        workload,
+        optimizer,
+        batches,
+        steps=spec.steps,
+        multiplier=rate,
+        settings=settings,
+        around=around,
     ):
         record.add(report)
         if report.step == measured + 1:
@@ -86,9 +95,10 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
     )
 
 
-def _build(workload: Workload, model: torch.nn.Module, spec: TrialSpec) -> tuple[torch.optim.Optimizer, Any]:
+def _build(
+    workload: Workload, model: torch.nn.Module, spec: TrialSpec, settings: Settings
+) -> tuple[torch.optim.Optimizer, Any]:
     """The optimizer of a trial and its schedule: step (from 0) -> multiple of the base rate."""
-    settings = workload.settings
     user = workload.baseline(model)
     warm = warmup_steps(settings.warmup, spec.steps)
     kind = settings.schedule
@@ -103,7 +113,7 @@ def _build(workload: Workload, model: torch.nn.Module, spec: TrialSpec) -> tuple
         split = groups.split(
             model, no_decay=tuple(spec.no_decay), user=user.optimizer if user.given else None
         )
-        optimizer = build.build(known, split, spec.hyper)
+        optimizer = build.build(known, split, options.own(spec.hyper))
         if Need.OWN_SCHEDULE in known.needs:
             return optimizer, lambda step: multiplier("constant", step, spec.steps, warm)
     if kind == "yours":

@@ -49,6 +49,7 @@ class Arm:
         name: registry name, or BASELINE.
         start: full starting point; empty for the user's own optimizer as it is.
         ranges: searched names; "lr" first. Empty: never tuned.
+        ladders: option (`autoopt.options`) -> the values that are tried, the one that it begins with first.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Arm:
     ranges: Mapping[str, Range]
     tried: dict[int, Tried] = field(default_factory=dict)
     dropped: str = ""
+    ladders: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "lr" in self.ranges:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from autoopt.records import BASELINE, Hyper
+from autoopt.tuning import options
 from autoopt.tuning.arm import Arm, Key, Tried, key_of
 from autoopt.tuning.belief import SETTINGS, STEP, Index, Matrix, Points, Prior, Vector, soft
 from autoopt.tuning.posterior import Posterior, Seen, improvement
@@ -145,6 +146,7 @@ def _others(arm: Arm, hyper: Hyper) -> list[float]:
             start = min(max(arm.start[name], span.low), span.high)
             moved = to_coordinate(value, span.scale) - to_coordinate(start, span.scale)
             found.append(moved / _UNITS[span.scale])
+    found += [float(options.place(hyper.get(name), ladder, name)) for name, ladder in arm.ladders.items()]
     return found
 
 

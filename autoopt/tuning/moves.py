@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from autoopt.options import chosen
 from autoopt.records import BASELINE
 from autoopt.tuning.arm import Arm, Key, Tried, key_of
 from autoopt.tuning.belief import STEP
@@ -116,4 +117,5 @@ class Moves:
     def at_start(self, option: Option) -> bool:
         """Whether only its rate differs from where its optimizer began."""
         start = self._arms[option.optimizer].start
-        return all(option.hyper.get(k) == v for k, v in start.items() if k != "lr")
+        same = all(option.hyper.get(k) == v for k, v in start.items() if k != "lr")
+        return same and chosen(option.hyper) == chosen(start)

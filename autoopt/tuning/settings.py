@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from autoopt.options import chosen
 from autoopt.records import Hyper
-from autoopt.tuning import study
+from autoopt.tuning import options, study
 from autoopt.tuning.arm import Arm
 from autoopt.tuning.space import shift
 
@@ -17,7 +18,7 @@ _NUDGES: Mapping[str, tuple[float, float]] = {
 
 
 def proposals(arm: Arm, best: Hyper, steps: int, seed: int, decay: bool) -> Iterator[Hyper]:
-    """One setting moved at a time, then what Optuna's sampler makes of all that was seen, at the same rate.
+    """One setting moved at a time, options last, then what Optuna's sampler makes of all that was seen, at the same rate.
 
     Args:
         best: the configuration to start from.
@@ -30,7 +31,9 @@ def proposals(arm: Arm, best: Hyper, steps: int, seed: int, decay: bool) -> Iter
         for by in _NUDGES[span.scale]:
             if name in best and (moved := shift(best[name], by, span)) != best[name]:
                 yield {**best, name: moved}
-    done = arm.at(steps, seed)
+    yield from options.others(arm.ladders, best, arm.start)
+    # What clipping and warm-up do is nothing that the sampler knows of, so it sees those as they are here.
+    done = [t for t in arm.at(steps, seed) if chosen(t.hyper) == chosen(best)]
     told = [study.Told(t.hyper, t.y) for t in done if t.y is not None and set(searched) <= set(t.hyper)]
     if searched and len(told) > len(searched):
         found = study.suggest(arm.name, searched, told, [], seed=seed, number=len(told))

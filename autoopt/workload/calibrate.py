@@ -25,7 +25,7 @@ _SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """Times in seconds, medians of warm steps; `batch` is the first one, on the host."""
+    """Times in seconds, medians of warm steps; `batch` is the first one, on the host; `norms` of unclipped gradients."""
 
     batch: Any
     first_loss: float
@@ -35,6 +35,7 @@ class Calibration:
     sparse: bool
     outside: list[Tensor]
     autocasts: list[str]
+    norms: list[float]
 
 
 def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = False) -> Calibration:
@@ -55,11 +56,14 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
     warm, timed = (1, 3) if quick else (_WARM, _TIMED)
     compute: list[float] = []
     waiting: list[float] = []
+    norms: list[float] = []
     try:
         for index in range(warm + timed):
             waited, took = _step(workload, model, optimizer, batches)
             compute.append(took)
             waiting.append(waited)
+            if not sparse and workload.settings.clip is None:
+                norms.append(_norm(parameters))
             if index >= 2 and time.perf_counter() - begin > _SECONDS:
                 break
     finally:
@@ -74,6 +78,7 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
         sparse,
         strangers,
         autocasts,
+        norms,
     )
 
 
@@ -92,6 +97,12 @@ def _step(
     optimizer.step()
     synchronize(workload.device)
     return ready - begin, time.perf_counter() - ready
+
+
+def _norm(parameters: list[nn.Parameter]) -> float:
+    """Norm of the gradient that the last step left, outside of what is timed."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
 
 
 def _loss(workload: Workload, model: nn.Module, batch: Any) -> Tensor:

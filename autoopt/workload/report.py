@@ -84,6 +84,7 @@ def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
         step_seconds=calibration.step,
         relative_step_seconds=relative,
         data_seconds=calibration.data,
+        gradient_norms=[float(f"{norm:.4g}") for norm in calibration.norms if math.isfinite(norm)],
         eval_batch_seconds=eval_batch,
         threads=torch.get_num_threads(),
         versions=versions(),

@@ -23,6 +23,7 @@ def test_one_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "Objective: loss at time" in out
     assert "step time 1.5x" in out
+    assert "Tuned too: clip only where the first gradients spike" in out
     row = next(line for line in out.splitlines() if line.startswith("sgd\t")).split("\t")
     assert row == [
         "sgd",

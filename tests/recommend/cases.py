@@ -58,9 +58,9 @@ def evidence(
 
 
 def tell(planner: Planner, name: str, loss: float | None, *, seed: int = 0, **more: Any) -> None:
-    """A trial by hand: `loss` None diverged; `steps`, `lr`, `step_seconds`, `outcome`, `digests`."""
-    lr = more.pop("lr", 1e-3)
-    hyper = {} if name == BASELINE else {"lr": lr, "weight_decay": 0.01}
+    """A trial by hand: `loss` None diverged; `steps`, `lr`, `options`, `step_seconds`, `outcome`, `digests`."""
+    lr, options = more.pop("lr", 1e-3), more.pop("options", {})
+    hyper = {} if name == BASELINE else {"lr": lr, "weight_decay": 0.01, **options}
     steps = more.pop("steps", planner.layout.longest)
     trial = TrialSpec(
         id=len(planner.results) + 1, stage="test", optimizer=name, hyper=hyper, steps=steps, seed=seed

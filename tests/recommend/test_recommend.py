@@ -262,3 +262,20 @@ def test_a_fresh_seed_of_the_users_own_alone_decides_nothing() -> None:
     assert found.recommendation.optimizer == "muon"
     assert found.against_yours.yours == pytest.approx(0.5, rel=1e-6)
     assert "measured on the seed it was tuned on" in found.confidence.reasons
+
+
+def test_options_are_told_and_handed_on_but_not_to_the_constructor() -> None:
+    machine = Machine(RIVALS, seconds=300.0)
+    planner = machine.planner()
+    options = {"clip": 0.5, "warmup": 0.2}
+    tell(planner, BASELINE, 0.5)
+    for seed in (0, 1):
+        tell(planner, "adamw", 0.2, seed=seed, options=options)
+    norms = [0.5, 0.5, 0.5, 0.5, 0.5, 20.0]
+    found = recommend(evidence(machine, planner, changes={"gradient_norms": norms}))
+    choice = found.recommendation
+    assert choice.hyper == {"lr": 1e-3, "weight_decay": 0.01, **options}
+    assert choice.arguments == {"lr": 1e-3, "weight_decay": 0.01}
+    assert choice.warmup_steps == 200
+    assert "gradients clipped to a norm of 0.5, a warm-up of 20 % of the run instead of 5 %" in found.reason
+    assert any("40 times the usual one" in note for note in found.notes)

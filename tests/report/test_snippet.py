@@ -154,3 +154,20 @@ def test_no_script_for_callables() -> None:
 def test_the_next_alternative_is_the_best_other_one() -> None:
     assert next_choice(factory.recommendation()).startswith("muon (lr=0.004")
     assert next_choice(factory.recommendation(optimizers=[])) == "half the learning rate"
+
+
+def test_clipping_that_the_configuration_adds_is_in_both(tmp_path: Path) -> None:
+    hyper = factory.choice().hyper | {"clip": 0.5}
+    rec = factory.recommendation(recommendation=factory.choice(hyper=hyper))
+    assert "clip_grad_norm_(model.parameters(), 0.5)" in snippet(rec)
+    assert "CLIP: float | None = 0.5" in script(rec, tmp_path)
+    ast.parse(snippet(rec))
+    settings = factory.settings(clip=2.0)
+    kept = factory.recommendation(settings=settings)
+    assert "CLIP: float | None = 2.0" in script(kept, tmp_path)
+    assert "clip_grad" not in snippet(kept), "what is the user's own is there already"
+    without = factory.recommendation(
+        recommendation=factory.choice(hyper=hyper | {"clip": 0.0}), settings=settings
+    )
+    assert "CLIP: float | None = None" in script(without, tmp_path)
+    assert "without clipping" in snippet(without)

@@ -368,3 +368,22 @@ def test_memory_of_a_step_holds_weights_gradients_and_state(made: Make) -> None:
     assert found.peak_source == "tracked"
     assert found.peak_bytes is not None
     assert found.peak_bytes >= 4 * size
+
+
+@pytest.mark.parametrize(
+    ("option", "flag"), [({"clip": 0.05}, {"clip": 0.05}), ({"warmup": 0.5}, {"warmup": 0.5})]
+)
+def test_an_option_of_a_configuration_trains_as_the_setting_of_that_name(
+    made: Make, option: Hyper, flag: dict[str, float]
+) -> None:
+    spec = trial("sgd", 0.1)
+    by_option = spec.model_copy(update={"hyper": spec.hyper | option})
+    plain = result(made(), spec).loss
+    assert result(made(), by_option).loss == result(made(flags={"steps": STEPS, **flag}), spec).loss != plain
+
+
+def test_a_configuration_may_leave_out_the_clipping_of_the_real_run(made: Make) -> None:
+    spec = trial("sgd", 0.1)
+    free = spec.model_copy(update={"hyper": spec.hyper | {"clip": 0.0}})
+    clipped = made(flags={"steps": STEPS, "clip": 0.05})
+    assert result(clipped, free).loss == result(made(), spec).loss != result(clipped, spec).loss

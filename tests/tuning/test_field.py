@@ -176,3 +176,15 @@ def test_the_same_trials_give_the_same_draws() -> None:
     for f in (one, two):
         add(f, "muon", 0.5)
     assert np.array_equal(one.view().draws, two.view().draws)
+
+
+def test_options_stand_apart_from_the_configuration_they_change() -> None:
+    f = field()
+    plain = add(f, "adamw", 0.5)
+    f.arms["adamw"].ladders = {"clip": (0.0, 1.0), "warmup": (0.05, 0.0, 0.1)}
+    for more in ({"clip": 1.0}, {"warmup": 0.1}):
+        f.add(Option("adamw", plain.hyper | more))
+    view = f.view()
+    moved = [o for o in f.options if {"clip", "warmup"} & set(o.hyper)]
+    assert [view.difference(o, plain).se > 0.01 for o in moved] == [True, True]
+    assert view.difference(plain, plain).se == pytest.approx(0.0, abs=1e-6)

@@ -54,3 +54,20 @@ def test_after_enough_trials_the_sampler_proposes_too_and_repeats_itself() -> No
 
 def test_the_users_own_has_nothing_to_move() -> None:
     assert list(proposals(Arm("baseline", {}, {}), {}, 100, 0, decay=True)) == []
+
+
+def test_options_are_moved_too_at_the_same_settings() -> None:
+    a = arm()
+    a.ladders = {"clip": (0.0, 1.0), "warmup": (0.05, 0.0, 0.1)}
+    found = list(proposals(a, START, 100, 0, decay=True))
+    assert found[4:] == [{**START, "clip": 1.0}, {**START, "warmup": 0.0}, {**START, "warmup": 0.1}]
+
+
+def test_the_sampler_hears_of_trials_with_the_same_options_only() -> None:
+    a = arm()
+    for i, wd in enumerate((0.01, 0.1, 0.5)):
+        a.tried[i] = Tried(i, "race 1", 100, 0, {**START, "weight_decay": wd, "clip": 1.0}, 0.5 + i)
+    assert len(list(proposals(a, START, 100, 0, decay=True))) == 4
+    clipped = list(proposals(a, {**START, "clip": 1.0}, 100, 0, decay=True))
+    assert len(clipped) == 5
+    assert clipped[-1]["clip"] == 1.0

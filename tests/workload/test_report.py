@@ -167,3 +167,31 @@ def test_outside_walks_the_whole_graph():
 def test_files_outside_the_project_are_not_digested(opened):
     workload = opened(PLAIN)
     assert all(not Path(name).is_absolute() for name in workload.report(quick=True).modules)
+
+
+SPIKES = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+def build_model():
+    return nn.Linear(2, 1)
+
+def train_dataloader():
+    y = torch.ones(160, 1)
+    y[::40] = 1000.0
+    return DataLoader(TensorDataset(torch.ones(160, 2), y), 8)
+
+def loss(model, batch):
+    return (model(batch[0]) - batch[1]).square().mean()
+"""
+
+
+def test_gradient_norms_of_the_first_batches_show_the_one_with_a_spike(opened):
+    norms = opened(SPIKES).report().gradient_norms
+    assert len(norms) == 13
+    assert max(norms) > 50 * sorted(norms)[6]
+
+
+def test_who_clips_already_is_not_asked(opened):
+    assert opened(SPIKES + "\nCLIP = 1.0\n").report(quick=True).gradient_norms == []

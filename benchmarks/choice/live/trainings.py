@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from autoopt import options
 from autoopt.optim import build, groups, registry
 from autoopt.optim.spec import Need
 from autoopt.schedule import multiplier, warmup_steps
@@ -21,8 +22,8 @@ def watched(workload: Workload, task: Task) -> Iterator[Seen | Ended | None]:
     """
     model = workload.start(task.seed, task.steps)
     spec = registry.get(task.pick.optimizer)
-    optimizer = build.build(spec, groups.split(model), task.pick.hyper)
-    settings = workload.settings
+    optimizer = build.build(spec, groups.split(model), options.own(task.pick.hyper))
+    settings = options.applied(task.pick.hyper, workload.settings)
     kind = "constant" if Need.OWN_SCHEDULE in spec.needs else settings.schedule
     warm = warmup_steps(settings.warmup, task.steps)
     cuts = {max(1, round(task.steps * i / task.points)): i for i in range(1, task.points + 1)}
@@ -33,6 +34,7 @@ def watched(workload: Workload, task: Task) -> Iterator[Seen | Ended | None]:
         workload.batches(task.seed),
         steps=task.steps,
         multiplier=lambda step: multiplier(kind, step, task.steps, warm),
+        settings=settings,
     )
     loss = math.inf
     for report in steps:

@@ -1,0 +1,1 @@
+"""Workloads whose gradients are known to spike, for `benchmarks.choice.clipping` alone."""
