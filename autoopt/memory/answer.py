@@ -15,7 +15,7 @@ class MemoryRequest(Record):
     """What a prediction is asked for."""
 
     target: str
-    arguments: list[str] = []
+    arguments: list[str] = Field(default=[])
     optimizers: list[str] = Field(description="registry names, in the order of the answer")
     kind: Literal["cpu", "cuda"] = Field(description="device that the figures are for")
     capacity_bytes: int | None = Field(None, description="that a process can use there; None: not known")
@@ -61,5 +61,5 @@ class MemoryAnswer(Record):
     parameters: int
     trainable: int
     optimizers: list[OptimizerMemory]
-    notes: list[str] = []
+    notes: list[str] = Field(default=[])
     seconds: float

@@ -8,8 +8,9 @@ runs in float32 (PyTorch's documentation of `torch.amp`, "Op-specific behavior")
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -64,17 +65,36 @@ class GpuOps(TorchFunctionMode):
 
     Args:
         autocast: whether mixed precision is on, so that some functions go back to float32.
+        twice: whether gradients are differentiated again, for which fused attention does not serve.
     """
 
-    def __init__(self, *, autocast: bool) -> None:
+    def __init__(self, *, autocast: bool, twice: bool = False) -> None:
         super().__init__()
+        self._twice = twice
         self._autocast = autocast
+
+    @contextlib.contextmanager
+    def in_backward_too(self) -> Iterator[None]:
+        """Keeps the mode on in backward passes: torch switches it off in there, where checkpoints recompute."""
+        names = vars(torch.autograd)
+        before = names["_engine_run_backward"]
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with GpuOps(autocast=self._autocast, twice=self._twice):
+                return before(*args, **kwargs)
+
+        names["_engine_run_backward"] = run
+        try:
+            with self:
+                yield
+        finally:
+            names["_engine_run_backward"] = before
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        replacement = _REPLACED.get(func)
+        replacement = (_WITH_MATRIX if self._twice else _REPLACED).get(func)
         if replacement is not None:
             return replacement(func, *args, **kwargs)
         if self._autocast and func in _FLOAT32:
@@ -105,6 +125,28 @@ def _attention(func: Any, *args: Any, **kwargs: Any) -> Tensor:
     return func(*args, **kwargs)  # type: ignore[no-any-return]
 
 
+def _attention_with_matrix(
+    func: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **kwargs: Any,
+) -> Tensor:
+    """What CUDA runs where no fused kernel serves: only its dropout differs from a CPU's (a mask of one byte)."""
+    if not dropout_p:
+        return func(query, key, value, attn_mask, dropout_p, is_causal, **kwargs)  # type: ignore[no-any-return]
+    root = query.shape[-1] ** -0.25
+    weights = (query * root) @ (key.transpose(-2, -1) * root)
+    if is_causal:
+        weights = weights + torch.zeros(weights.shape[-2:], dtype=weights.dtype).triu_(1)
+    elif attn_mask is not None:
+        weights = weights + attn_mask
+    return torch.native_dropout(torch.softmax(weights, -1), dropout_p, True)[0] @ value
+
+
 def _multi_head(func: Any, *args: Any, **kwargs: Any) -> Any:
     # torch calls the attention inside it where this mode does not see it.
     call = _MULTI_HEAD.bind(*args, **kwargs)
@@ -116,13 +158,35 @@ def _multi_head(func: Any, *args: Any, **kwargs: Any) -> Any:
 _MULTI_HEAD = inspect.signature(functional.multi_head_attention_forward)
 
 
+class _RmsNorm(torch.autograd.Function):
+    """The shapes of CUDA's fused RMSNorm: it keeps its input and one number a row; values are nobody's concern."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None) -> Tensor:  # type: ignore[override]
+        rows = torch.empty(x.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(x, rows, weight)
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
+        x, rows, weight = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return torch.empty_like(x), None if weight is None else torch.empty_like(weight)
+        # To be differentiated again it is made of operations that can be.
+        scale = rows.unsqueeze(-1).to(x.dtype)
+        unit = x * scale
+        inner = grad if weight is None else grad * weight
+        moved = (inner - unit * (inner * unit).mean(-1, keepdim=True)) * scale
+        return moved, None if weight is None else (grad * unit).flatten(0, -2).sum(0)
+
+
 def _rms_norm(
     func: Any, x: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    if weight is not None and weight.dtype != x.dtype:
+    last = isinstance(normalized_shape, int) or len(normalized_shape) == 1
+    if not last or (weight is not None and weight.dtype != x.dtype):
         return func(x, normalized_shape, weight, eps)  # type: ignore[no-any-return]
-    shape = [normalized_shape] if isinstance(normalized_shape, int) else list(normalized_shape)
-    result: Tensor = torch.ops.aten._fused_rms_norm(x, shape, weight, eps)[0]
+    result: Tensor = _RmsNorm.apply(x, weight)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -132,4 +196,8 @@ _REPLACED: dict[Any, Callable[..., Any]] = {
     functional.scaled_dot_product_attention: _attention,
     functional.multi_head_attention_forward: _multi_head,
     functional.rms_norm: _rms_norm,
+}
+_WITH_MATRIX = {
+    **{func: made for func, made in _REPLACED.items() if func is not functional.multi_head_attention_forward},
+    functional.scaled_dot_product_attention: _attention_with_matrix,
 }

@@ -42,13 +42,20 @@ class Setting:
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Autocast, and a GPU's ways where it is one."""
-        mixed = self.precision != "fp32"
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        with (
-            torch.autocast("cpu", dtype) if mixed else contextlib.nullcontext(),
-            GpuOps(autocast=mixed) if self.kind == "cuda" else contextlib.nullcontext(),
-        ):
+        with self.autocast(), self.ways():
             yield
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision's; nothing for fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast("cpu", torch.bfloat16 if self.precision == "bf16" else torch.float16)
+
+    def ways(self, *, twice: bool = False) -> contextlib.AbstractContextManager[Any]:
+        """How the device does what a CPU does otherwise; `twice` where gradients are differentiated again."""
+        if self.kind != "cuda":
+            return contextlib.nullcontext()
+        return GpuOps(autocast=self.precision != "fp32", twice=twice).in_backward_too()
 
 
 def take(

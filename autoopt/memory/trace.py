@@ -38,6 +38,11 @@ _INDEXED = frozenset(
 """self, indices, and what follows."""
 
 
+_ZEROING = frozenset(
+    {_aten.zero_.default, _aten.zeros.default, _aten.zeros_like.default, _aten.new_zeros.default}
+)
+
+
 class ValueRead(RuntimeError):
     """The code asks for the value of a tensor that has none."""
 
@@ -63,6 +68,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
         self.assume = False
+        self._zeros: set[int] = set()
+        """Numbers of storages that hold zeros alone: Prodigy keeps no copy of such parameters."""
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
 
     def __torch_dispatch__(
@@ -74,10 +81,16 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         fake = any(isinstance(leaf, FakeTensor) for leaf in tree_iter((args, kwargs)))
         if fake and func in _READS:
             return self._read(func, args[0])
+        if fake and func is _aten.any.default and self.ledger.number(args[0]) in self._zeros:
+            return torch.tensor(False)
         result = self._run(func, args, kwargs) if fake else self._from_real(func, args, kwargs)
         for leaf in tree_iter(result):
             if isinstance(leaf, Tensor):
-                self.ledger.see(leaf)
+                number = self.ledger.see(leaf)
+                if func in _ZEROING:
+                    self._zeros.add(number)
+                elif func._schema.is_mutable:
+                    self._zeros.discard(number)
         return result
 
     def faked(self, tensor: Tensor) -> Tensor:

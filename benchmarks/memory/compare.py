@@ -84,8 +84,10 @@ def measured(case: Case, device: str, names: list[str]) -> dict[str, dict[str, A
     try:
         batch = longest(workload).value
         model = workload.sketch().to(device)
+        initial = {name: value.to("cpu", copy=True) for name, value in model.state_dict().items()}
         found: dict[str, dict[str, Any]] = {}
         for name in names:
+            model.load_state_dict(initial)
             try:
                 found[name] = dict(measure(workload, model, name, batch))
             except Exception as error:
@@ -149,6 +151,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         errors = {r["optimizer"]: e for r in mine if (e := _off(r)) is not None}
         second = errors.pop("adahessian", None)
         worst = max(errors, key=lambda n: abs(errors[n]))
+        guess = {r["optimizer"]: r["predicted"]["state_bytes"] for r in mine}
         real = {r["optimizer"]: r["measured"] for r in mine if "state_bytes" in r["measured"]}
         exact = [
             r
