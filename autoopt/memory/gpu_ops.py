@@ -138,13 +138,18 @@ def _attention_with_matrix(
     """What CUDA runs where no fused kernel serves: only its dropout differs from a CPU's (a mask of one byte)."""
     if not dropout_p:
         return func(query, key, value, attn_mask, dropout_p, is_causal, **kwargs)  # type: ignore[no-any-return]
+    dtype = query.dtype
+    if dtype in _HALVES:  # torch computes this way in float32
+        query, key, value = query.float(), key.float(), value.float()
     root = query.shape[-1] ** -0.25
-    weights = (query * root) @ (key.transpose(-2, -1) * root)
-    if is_causal:
-        weights = weights + torch.zeros(weights.shape[-2:], dtype=weights.dtype).triu_(1)
-    elif attn_mask is not None:
-        weights = weights + attn_mask
-    return torch.native_dropout(torch.softmax(weights, -1), dropout_p, True)[0] @ value
+    with torch.autocast("cpu", enabled=False):
+        weights = (query * root) @ (key.transpose(-2, -1) * root)
+        if is_causal:
+            weights = weights + torch.zeros(weights.shape[-2:], dtype=weights.dtype).triu_(1)
+        elif attn_mask is not None:
+            weights = weights + attn_mask
+        result = torch.native_dropout(torch.softmax(weights, -1), dropout_p, True)[0] @ value
+    return result.to(dtype)
 
 
 def _multi_head(func: Any, *args: Any, **kwargs: Any) -> Any:

@@ -89,7 +89,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 number = self.ledger.see(leaf)
                 if func in _ZEROING:
                     self._zeros.add(number)
-                elif func._schema.is_mutable:
+                elif func._schema.is_mutable and not self.assume:  # every optimizer meets the initial weights
                     self._zeros.discard(number)
         return result
 
