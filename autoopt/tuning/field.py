@@ -125,6 +125,11 @@ class Field:
         """From a trial's length to the real run's."""
         return math.log2(self.total / steps)
 
+    def remembered(self) -> list[int]:
+        """Trials of each earlier run that inform the belief."""
+        memory = self._earlier
+        return [int((memory.at.group == group).sum()) for group in range(1, len(memory.runs) + 1)]
+
     def _of_earlier(self, earlier: Sequence[Earlier]) -> Memory:
         """Trials of earlier runs by optimizers of this one, each run a group; of too many the longest."""
         found = [

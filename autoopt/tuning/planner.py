@@ -137,7 +137,7 @@ class Planner:
         always = [favourite, *(n for n in (_ALWAYS if roomy else _ALWAYS[:1]) if n in names)]
         if self._informed:
             # What is known well has fewer chances to surprise, and yet what was best before has to be trained here.
-            leading = self.view.best(lambda o: o.optimizer in names)
+            leading = self.view.best(lambda o: o.optimizer in names, doubt=DOUBT)
             always = [*([leading.optimizer] if leading else []), *always]
         number = max(_FEWEST_ARMS, round(_ARMS_PER_TRIAL * self.layout.capacity))
         ranked = sorted(names, key=lambda n: (n not in always, -chances[n] / self.pace.typical(n)))

@@ -126,8 +126,8 @@ def _most_likely(
         found = []
         for rung, weight in ladder:
             tried = (*alike[:i], rung, *alike[i + 1 :])
-            evidence, *fit = _fitted(prior, seen, tried)
-            found.append((evidence + weight, *fit, tried))
+            evidence, wide, luck = _fitted(prior, seen, tried)
+            found.append((evidence + weight, wide, luck, tried))
         _, scale, noise, alike = max(found)
     return scale, noise, alike
 
