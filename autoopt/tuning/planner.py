@@ -109,7 +109,7 @@ class Planner:
         self.race = Race(arms, seed)
         self.field = Field(prior, arms, total, own, earlier)
         self.moves = Moves(self.field, self.race, layout, self.pace, epoch)
-        self._informed = any(run.trials for run in earlier)
+        self.informed = any(run.trials for run in earlier)
         self.round = 0
         self.chances: dict[str, float] = {}
         self.history: list[tuple[int, dict[str, float]]] = []
@@ -135,7 +135,7 @@ class Planner:
         roomy = self.layout.capacity >= _ALWAYS_CAPACITY
         favourite = max(names, key=lambda n: chances[n])
         always = [favourite, *(n for n in (_ALWAYS if roomy else _ALWAYS[:1]) if n in names)]
-        if self._informed:
+        if self.informed:
             # What is known well has fewer chances to surprise, and yet what was best before has to be trained here.
             leading = self.view.best(lambda o: o.optimizer in names, doubt=DOUBT)
             always = [*([leading.optimizer] if leading else []), *always]

@@ -7,10 +7,12 @@ import pytest
 
 from autoopt.records import BASELINE, Hyper, Outcome, TrialResult
 from autoopt.tuning.arm import key_of
+from autoopt.tuning.earlier import earlier
 from autoopt.tuning.limits import Limits
 from autoopt.tuning.planner import CUT, Planner
 from autoopt.tuning.race import FRESH_SEEDS
-from tests.tuning.simulated import Machine, Surface
+from autoopt.tuning.score import Score
+from tests.tuning.simulated import INITIAL, Machine, Surface
 
 SURFACES = {
     "adamw": Surface(0.3, -2.5),
@@ -255,3 +257,37 @@ def test_an_optimizer_of_which_no_trial_fits_is_cut_and_says_why() -> None:
     )
     assert not planner.arms["muon"].tried
     assert planner.arms["adamw"].tried
+
+
+def test_an_earlier_run_of_the_same_workload_saves_the_search_and_its_best_is_trained_here() -> None:
+    before = Machine(SURFACES, seconds=100.0)
+    before.run()
+    told = earlier(before.log, Score(INITIAL), before.steps, same=True)
+    machine = Machine(SURFACES, seconds=15.0, earlier=(told,))
+    planner = machine.run()
+    first = min((r.spec for r in machine.log if r.spec.optimizer != BASELINE), key=lambda s: s.id)
+    assert first.optimizer == "muon"
+    name, hyper = leader(planner)
+    assert name == "muon"
+    assert planner.arms[name].longest() is not None, "what is handed over was trained in this run"
+    assert abs(math.log10(hyper["lr"]) + 2) <= 0.5
+
+
+def test_earlier_trials_are_no_trials_of_this_run() -> None:
+    before = Machine(SURFACES, seconds=30.0)
+    before.run()
+    planner = Machine(
+        SURFACES, seconds=30.0, earlier=(earlier(before.log, Score(INITIAL), before.steps, same=True),)
+    ).planner()
+    assert planner.choice() is None
+    assert all(not arm.tried for arm in planner.arms.values())
+
+
+def test_an_earlier_run_that_says_nothing_changes_no_trial() -> None:
+    plain, silent = (
+        Machine(SURFACES, seconds=20.0, earlier=runs)
+        for runs in ((), (earlier([], Score(INITIAL), 1000, same=False),))
+    )
+    plain.run()
+    silent.run()
+    assert plain.log == silent.log
