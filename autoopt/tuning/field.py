@@ -125,6 +125,10 @@ class Field:
         """From a trial's length to the real run's."""
         return math.log2(self.total / steps)
 
+    def uninformed(self) -> View:
+        """The belief without earlier runs."""
+        return Field(self.prior, self.arms, self.total, self._own).view()
+
     def remembered(self) -> list[int]:
         """Trials of each earlier run that inform the belief."""
         memory = self._earlier

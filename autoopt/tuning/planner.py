@@ -143,8 +143,14 @@ class Planner:
         ranked = sorted(names, key=lambda n: (n not in always, -chances[n] / self.pace.typical(n)))
         if roomy:
             self._brackets = list(dict.fromkeys(always))
-        for name in ranked[number:]:
-            self.arms[name].dropped = CUT
+        entered = ranked[:number]
+        if self.informed:
+            # An earlier run may have been unlucky with an optimizer: whom it speaks against may still race, if not for long.
+            alone = self.field.uninformed().chances(names)
+            entered += sorted(names, key=lambda n: -alone[n] / self.pace.typical(n))[:number]
+        for name in ranked:
+            if name not in entered:
+                self.arms[name].dropped = CUT
         self.field.keep([n for n, a in self.arms.items() if not a.dropped])
         self._view = None
 
