@@ -7,7 +7,7 @@ import pytest
 
 from autoopt.records import BASELINE, Hyper, Outcome, TrialResult
 from autoopt.tuning.arm import key_of
-from autoopt.tuning.earlier import earlier
+from autoopt.tuning.earlier import Earlier, earlier
 from autoopt.tuning.limits import Limits
 from autoopt.tuning.planner import CUT, Planner
 from autoopt.tuning.race import FRESH_SEEDS
@@ -269,9 +269,27 @@ def test_an_earlier_run_of_the_same_workload_saves_the_search_and_its_best_is_tr
     first = min((r.spec for r in machine.log if r.spec.optimizer != BASELINE), key=lambda s: s.id)
     assert (first.optimizer, first.hyper["lr"]) == (best.optimizer, best.hyper["lr"])
     name, hyper = leader(planner)
-    assert name == best.optimizer
     assert planner.arms[name].longest() is not None, "what is handed over was trained in this run"
-    assert abs(math.log10(hyper["lr"] / best.hyper["lr"])) <= 0.5
+    chosen, known = (
+        SURFACES[n].loss(h["lr"], machine.steps, 0.0)
+        for n, h in ((name, hyper), (best.optimizer, best.hyper))
+    )
+    assert chosen is not None
+    assert known is not None
+    assert chosen <= 1.05 * known
+
+
+def test_an_earlier_run_cuts_nobody_who_would_race_without_it() -> None:
+    before = Machine(SURFACES, seconds=100.0)
+    before.run()
+    told = earlier(before.log, Score(INITIAL), before.steps, same=True)
+
+    def entered(*runs: Earlier) -> set[str]:
+        planner = Machine(SURFACES, seconds=15.0, earlier=runs).planner()
+        return {name for name, arm in planner.arms.items() if not arm.dropped}
+
+    assert entered() < set(SURFACES) | {BASELINE}
+    assert entered() <= entered(told)
 
 
 def test_earlier_trials_are_no_trials_of_this_run() -> None:
