@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoopt.errors import OptimizerUnavailable, UsageError
@@ -13,6 +14,7 @@ from autoopt.records import BASELINE, Hyper, Plan, TrialResult, WorkloadReport
 from autoopt.tuning import knowledge, options, score
 from autoopt.tuning.arm import Arm
 from autoopt.tuning.belief import Prior
+from autoopt.tuning.earlier import Earlier
 from autoopt.tuning.knowledge import Knowledge
 from autoopt.tuning.limits import Limits
 from autoopt.tuning.plan import Costs, describe
@@ -80,6 +82,7 @@ def prepare(
     seed: int,
     done: list[TrialResult],
     known: Knowledge | None = None,
+    earlier: Sequence[Earlier] = (),
 ) -> tuple[Planner, Plan]:
     """The planner of a run, and the plan to show before anything is spent.
 
@@ -90,6 +93,7 @@ def prepare(
         workers: trials at once.
         done: trials of earlier sittings; they decide how a metric is compared.
         known: of other networks; what is shipped unless given.
+        earlier: runs whose trials inform the belief.
     """
     policy, specs, settings = entry.policy, entry.specs, report.settings
     costs = Costs.of(report, workers)
@@ -136,6 +140,7 @@ def prepare(
         no_decay=list(policy.no_decay),
         limits=limits(policy),
         timed=report.relative_step_seconds,
+        earlier=earlier,
     )
     return planner, plan
 

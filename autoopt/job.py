@@ -27,6 +27,7 @@ class Job:
         out: the run's folder.
         budget: wall-clock seconds, start to end.
         began: Unix time at which the clock started; now unless given.
+        prior: folders of earlier runs that inform this one.
     """
 
     target: str
@@ -43,6 +44,7 @@ class Job:
     accept_changes: bool = False
     dry_run: bool = False
     began: float | None = None
+    prior: list[Path] = field(default_factory=list)
     observer: Observer = field(default_factory=Silent)
 
 

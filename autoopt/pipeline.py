@@ -33,6 +33,7 @@ def profile(
     out: str | Path | None = None,
     resume: bool = False,
     accept_changes: bool = False,
+    prior: str | Path | Sequence[str | Path] = (),
     args: Sequence[str] = (),
     progress: bool = True,
     **flags: Any,
@@ -49,6 +50,9 @@ def profile(
         workers: trials at once; as many as cores and memory allow unless given.
         out: folder; `autoopt-out/<name>` unless given.
         resume: go on with the run in `out`; what is not given here is what that run was started with.
+        prior: folder of an earlier run, or several: of this model, or of a sibling of another size or with other data.
+            Its trials inform the belief; what is recommended is still trained here. Not with a run that compared by
+            another metric.
         args: handed to the function of a "package.module:function" target.
         progress: whether to show plan and progress on stderr.
         flags: accumulate, clip, schedule, warmup: see `records.Flags`.
@@ -78,6 +82,7 @@ def profile(
         device=device,
         workers=workers,
         accept_changes=accept_changes,
+        prior=_paths(prior),
     )
     with console.observer(quiet=not progress) as job.observer:
         found = run_job(job)
@@ -98,6 +103,7 @@ def choose(
     device: str = "auto",
     seed: int = 0,
     out: str | Path | None = None,
+    prior: str | Path | Sequence[str | Path] = (),
     configure_optimizers: Callable[..., Any] | None = None,
     progress: bool = True,
     **flags: Any,
@@ -115,6 +121,7 @@ def choose(
         steps: optimizer steps of the real run (1000 unless given).
         budget, policy, optimizers, device, seed: as in `profile`.
         out: where to write the four files; nothing is kept unless given.
+        prior: as in `profile`.
         configure_optimizers: today's optimizer, `configure_optimizers(model)`: the baseline.
         progress: whether to show plan and progress on stderr.
 
@@ -122,7 +129,7 @@ def choose(
         The recommendation: `optimizer, scheduler = rec.build(model)`.
 
     Raises:
-        UsageError, WorkloadError, NoResult: see `autoopt.errors`.
+        UsageError, WorkloadError, RunError, NoResult: see `autoopt.errors`.
     """
     from autoopt.workload.seeding import RngState
 
@@ -145,6 +152,7 @@ def choose(
             optimizers=list(optimizers) if optimizers is not None else None,
             seed=seed,
             device=chosen.name,
+            prior=_paths(prior),
         )
         job.observer = stack.enter_context(console.observer(quiet=not progress))
         if out is None:
@@ -162,3 +170,8 @@ def choose(
         found = run_job(job, runner=InProcess(workload))
         assert isinstance(found, Recommendation)
         return found
+
+
+def _paths(given: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path or several."""
+    return [Path(given)] if isinstance(given, str | Path) else [Path(one) for one in given]

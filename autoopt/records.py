@@ -465,6 +465,21 @@ class RunResumed(Record):
     spent_seconds: float
 
 
+class PriorTaken(Record):
+    """The trials of an earlier run that inform this one, kept so that a resume needs its folder no more."""
+
+    kind: Literal["prior_taken"] = "prior_taken"
+    at: float
+    folder: str = Field(description="where the run is")
+    asked: str = Field(
+        description="full path that was given; another one if this run's folder took its place"
+    )
+    seed: int
+    arguments: list[str]
+    report: WorkloadReport
+    results: list[TrialResult] = Field(description="completed or diverged, without curves and digests")
+
+
 class WorkloadLoaded(Record):
     kind: Literal["workload_loaded"] = "workload_loaded"
     at: float
@@ -515,6 +530,7 @@ class RunEnded(Record):
 Event = Annotated[
     RunStarted
     | RunResumed
+    | PriorTaken
     | WorkloadLoaded
     | PlanMade
     | TrialStarted

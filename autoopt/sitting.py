@@ -6,8 +6,9 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from autoopt import __version__, contest
+from autoopt import __version__, contest, priors
 from autoopt.errors import (
     AutooptError,
     BudgetError,
@@ -29,6 +30,7 @@ from autoopt.records import (
     Noted,
     Plan,
     PlanMade,
+    PriorTaken,
     Recommendation,
     RunEnded,
     RunResumed,
@@ -64,6 +66,8 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
             job.dry_run and not job.resume
         ):  # nothing is spent, so nothing is kept, and no earlier run makes room
             job.out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoopt-"))) / "run"
+        # Before the new run may take the place of an earlier one.
+        taken = [] if job.resume else priors.take(job.prior)
         run = Run.open(job.out) if job.resume else Run.create(job.out, stay=_stay(job.target))
         stack.enter_context(run)
         past = run.events()
@@ -73,6 +77,8 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
         if past:
             changes = changed_settings(past, _started(job))
             refuse_changes(changes, accept=job.accept_changes)
+            priors.refuse_others(job.prior, past)
+            taken = [e for e in past if isinstance(e, PriorTaken)]
             events(RunResumed(at=time.time(), dropped_bytes=run.dropped_bytes, spent_seconds=spent))
             if changes:  # accepted: from now on they are what the run is compared with
                 events(_started(job).model_copy(update={"at": time.time()}))
@@ -80,13 +86,16 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
             if run.moved is not None:
                 job.observer.event(Noted(at=time.time(), text=f"the earlier run is kept in {run.moved}"))
             events(_started(job))
+            taken = [priors.followed(one, job.out, run.moved) for one in taken]
+            for one in taken:
+                events(one)
         try:
             own = runner or _pool(job, run, job.budget - clock())
             stack.callback(own.close)
             report = _started_in_time(own, job, clock)
             notes = _fit_memory(job, own, report)
             stack.enter_context(stop.listening())
-            return _Session(job, run, events, clock, stop, own, report, past, notes).go()
+            return _Session(job, run, events, clock, stop, own, report, past, notes, taken).go()
         except KeyboardInterrupt:
             _end(events, clock, "interrupted", "stopped at once")
             raise
@@ -120,10 +129,11 @@ class _Session:
         report: WorkloadReport,
         past: list[Event],
         notes: list[str],
+        taken: list[PriorTaken],
     ) -> None:
         self.job, self.run, self.events, self.clock, self.stop = job, run, events, clock, stop
         self.runner, self.report, self.past = runner, report, past
-        self.notes = notes
+        self.notes, self.taken = notes, taken
 
     def go(self) -> Recommendation | Plan:
         job, begin = self.job, self.clock()
@@ -160,6 +170,7 @@ class _Session:
             begin = earlier.begin_seconds
         elif begin > _LATE_START * job.budget:
             self.notes.append(f"start-up took {begin:.0f} s of the budget of {job.budget:.0f} s")
+        self.told = priors.tell(self.taken, self.report, job.seed, job.arguments)
         self.entry = contest.enter(job.policy, self.report, named=job.optimizers is not None)
         return contest.prepare(
             self.entry,
@@ -170,10 +181,14 @@ class _Session:
             workers=self.runner.slots,
             seed=job.seed,
             done=[e.result for e in self.past if isinstance(e, TrialFinished)],
+            earlier=self.told,
         )
 
     def _evidence(self, planner: Planner, finished: bool) -> Evidence:
         job = self.job
+        more: dict[str, Any] = {"budget_seconds": job.budget, "arguments": job.arguments}
+        if self.taken:
+            more["prior"] = priors.summary(self.taken, self.told, planner)
         return Evidence(
             name=job.out.name,
             report=self.report,
@@ -181,12 +196,7 @@ class _Session:
             specs=planner.specs,
             planner=planner,
             ledger=ledger(self.report, planner.results, self.runner.slots, self.clock(), planner.begin),
-            provenance=gather(
-                job.target,
-                job.seed,
-                planner.results,
-                {"budget_seconds": job.budget, "arguments": job.arguments},
-            ),
+            provenance=gather(job.target, job.seed, planner.results, more),
             complete=finished,
             notes=[*self.report.warnings, *self.notes],
         )

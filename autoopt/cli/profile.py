@@ -41,6 +41,9 @@ def profile(
     warmup: float = typer.Option(None, help="Below 1: share of the run that warms up; from 1 on: its steps."),
     seed: int = typer.Option(None, help="Default: 0."),
     out: Path = typer.Option(None, help="Folder for the results. Default: autoopt-out/<name>."),
+    prior: list[Path] = typer.Option(
+        None, help="Folder of an earlier run, of this model or a sibling, that informs this one. Repeatable."
+    ),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in that folder."),
     accept_changes: bool = typer.Option(
         False, "--accept-changes", help="Resume although code or settings changed."
@@ -80,6 +83,7 @@ def profile(
             device=device,
             workers=workers,
             accept_changes=accept_changes,
+            prior=list(prior or []),
             dry_run=dry_run,
             began=_BEGAN,
             observer=observer,

@@ -273,7 +273,8 @@ def _untuned(e: Evidence) -> Recommendation:
         if best is None:
             raise NoResult("None of the optimizers can be used.", "`autoopt optimizers` lists them.")
         name, hyper = best.optimizer, best.hyper
-    what = "your own optimizer" if own else f"{e.title(name)}, the best on the networks that we measured,"
+    source = "by the earlier runs and on the networks" if e.planner.informed else "on the networks"
+    what = "your own optimizer" if own else f"{e.title(name)}, the best {source} that we measured,"
     why = (
         "no trial of a sensible length fits the budget"
         if e.complete

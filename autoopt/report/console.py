@@ -118,7 +118,7 @@ class _View:
         if isinstance(event, RunStarted | RunResumed):
             spent = event.spent_seconds if isinstance(event, RunResumed) else 0.0
             self._began = time.monotonic() - spent
-        if event.kind in ("workload_loaded", "noted", "run_resumed"):
+        if event.kind in ("workload_loaded", "prior_taken", "noted", "run_resumed"):
             for line in lines:
                 self._console.print(Text(line, style="dim"))
         if isinstance(event, PlanMade):

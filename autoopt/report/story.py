@@ -60,7 +60,17 @@ def race(rec: Recommendation, most: int | None = _ROUNDS) -> list[Line]:
         out = _out(rec.race[first:last], rec)
         middle = f"{last - first} rounds more{'; out: ' + out if out else ''} (all in report.html)"
         shown = [*shown[:first], ("...", middle), *shown[last:]]
-    return [*lines, *shown]
+    return [*_prior(rec), *lines, *shown]
+
+
+def _prior(rec: Recommendation) -> list[Line]:
+    """Whose earlier trials informed the choice."""
+    words = []
+    for one in rec.provenance.get("prior", []):
+        trials, same = one["trials"], one["same_workload"]
+        what = "the same workload" if same else f"another workload, {100 * one['correlation']:.0f} % alike"
+        words.append(f"{trials} earlier trial{'s' * (trials != 1)} of {one['run']} ({what})")
+    return [("prior", "; ".join(words))] if words else []
 
 
 def what_more_buys(rec: Recommendation) -> str:

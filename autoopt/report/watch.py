@@ -11,6 +11,7 @@ from autoopt.records import (
     Outcome,
     Plan,
     PlanMade,
+    PriorTaken,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -60,6 +61,8 @@ class Watch:
                     f"; {event.dropped_bytes} bytes of a torn line dropped" if event.dropped_bytes else ""
                 )
                 return [f"resumed after {duration(event.spent_seconds)}{dropped}"]
+            case PriorTaken():
+                return [f"prior: {len(event.results)} trials of {event.folder}"]
             case WorkloadLoaded():
                 report = event.report
                 self.stage = "planning"

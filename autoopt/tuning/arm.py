@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoopt.optim.spec import Range
@@ -16,6 +16,22 @@ Key = tuple[str, tuple[tuple[str, float], ...]]
 def key_of(optimizer: str, hyper: Hyper) -> Key:
     """The identity of a configuration."""
     return optimizer, tuple(sorted(hyper.items()))
+
+
+def lowest(scores: Iterable[tuple[int, Key, float]]) -> dict[int, float]:
+    """The zero of each length: the lowest mean over seeds, so that one lucky seed sets it for nobody.
+
+    Args:
+        scores: steps, configuration and y of trials that did not diverge.
+    """
+    means: dict[tuple[int, Key], list[float]] = {}
+    for steps, key, y in scores:
+        means.setdefault((steps, key), []).append(y)
+    found: dict[int, float] = {}
+    for (steps, _), values in means.items():
+        mean = sum(values) / len(values)
+        found[steps] = min(found.get(steps, mean), mean)
+    return found
 
 
 @dataclass(frozen=True)

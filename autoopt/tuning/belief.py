@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,20 @@ def soft(gap: float | None) -> float:
     return CAP if gap is None else round(CAP * (1 - math.exp(-max(gap, 0.0) / CAP)), 5)
 
 
+class Likeness(NamedTuple):
+    """How an earlier run hangs together with this one: the correlation of their gaps, and whether these have one zero.
+
+    They have where losses can be compared as they are: of the same model on the same data.
+    """
+
+    correlation: float
+    one_zero: bool = False
+
+
+Alike = Sequence[Likeness]
+"""Of each earlier run: group 1, 2, ..."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """How corrections hang together, fitted to the networks by `python -m benchmarks.choice.knowledge`.
@@ -94,6 +109,7 @@ class Points:
         u: decades from the optimizer's usual rate.
         s: doublings from the trial's length to the real run's.
         others: (n, 6) further settings, in steps that matter about equally, from the optimizer's start; 0 where unused.
+        group: whose network it is: 0 of this run, which holds where nothing is given, from 1 on of earlier runs.
     """
 
     optimizer: Index
@@ -101,13 +117,18 @@ class Points:
     u: Vector
     s: Vector
     others: Matrix
+    group: Index = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.group) != len(self.u):
+            object.__setattr__(self, "group", np.zeros(len(self.u), dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.u)
 
     def at(self, s: float) -> Points:
         """The same configurations at another length."""
-        return Points(self.optimizer, self.family, self.u, np.full(len(self), s), self.others)
+        return Points(self.optimizer, self.family, self.u, np.full(len(self), s), self.others, self.group)
 
     def __add__(self, other: Points) -> Points:
         return Points(
@@ -116,6 +137,7 @@ class Points:
             np.concatenate([self.u, other.u]),
             np.concatenate([self.s, other.s]),
             np.concatenate([self.others, other.others]),
+            np.concatenate([self.group, other.group]),
         )
 
 
@@ -141,13 +163,14 @@ class Prior:
         families = [_FAMILIES.get(name, "adam") for name in usual]
         self._families = np.array([sorted(set(families)).index(f) for f in families], dtype=np.int64)
         self._lengths = np.array(sorted({s for curves in knowledge.gaps.values() for s in curves}) or [0.0])
-        larger = math.log10(parameters / knowledge.parameters) if parameters > knowledge.parameters else 0.0
+        self._typical, self._shift = knowledge.parameters, 0.0
+        self._shift = self.moved(parameters)
         measured, self.centre = {}, {}
         for name, rate in usual.items():
             curves = [c for (_, optimizer), c in knowledge.gaps.items() if optimizer == name]
             middle = _lowest([c[0.0] for c in curves if 0.0 in c], rate)
             measured[name] = [self._table(c, middle) for c in curves]
-            self.centre[name] = middle + _SIZE * larger
+            self.centre[name] = middle + self._shift
         self._mean, self._spread = self._moments(list(measured.values()))
 
     def points(
@@ -163,15 +186,26 @@ class Prior:
             np.tile(np.array([*others, *[0.0] * (SETTINGS - len(others))], dtype=float), (n, 1)),
         )
 
+    def moved(self, parameters: float) -> float:
+        """Decades by which the usual rates of a network of another size lie above those of this one."""
+        larger = math.log10(parameters / self._typical) if parameters > self._typical else 0.0
+        return _SIZE * larger - self._shift
+
     def mean(self, at: Points) -> Vector:
         return self._look(self._mean, at)
 
-    def covariance(self, a: Points, b: Points, scale: float = 1.0) -> Matrix:
-        """(len(a), len(b)), of the true gaps. `scale` widens the spread: this network may be unlike the others."""
-        gaps, rest = self.parts(a, b)
+    def covariance(self, a: Points, b: Points, scale: float = 1.0, alike: Alike = ()) -> Matrix:
+        """(len(a), len(b)), of the true gaps.
+
+        Args:
+            a, b: where.
+            scale: widens the spread: this network may be unlike the others.
+            alike: of each earlier run.
+        """
+        gaps, rest = self.parts(a, b, alike)
         return scale**2 * gaps + rest
 
-    def parts(self, a: Points, b: Points) -> tuple[Matrix, Matrix]:
+    def parts(self, a: Points, b: Points, alike: Alike = ()) -> tuple[Matrix, Matrix]:
         """The two parts of the covariance: what `scale` widens, and what it does not."""
         apart = np.zeros((len(a), len(b)))
         if a.others.any() or b.others.any():
@@ -183,10 +217,11 @@ class Prior:
             a.family[:, None] == b.family[None, :],
             apart,
             self._look(self._spread, a)[:, None] * self._look(self._spread, b)[None, :],
+            _across(a.group, b.group, alike),
         )
 
     def between(self, a: Points, b: Points, scale: float = 1.0) -> Vector:
-        """Covariance of each of `a` with the one at its place in `b`."""
+        """Covariance of each of `a` with the one at its place in `b`, of the same run."""
         gaps, rest = self._kernel(
             a.u - b.u,
             a.s - b.s,
@@ -205,6 +240,7 @@ class Prior:
         related: NDArray[np.bool_],
         apart: Matrix,
         spread: Matrix,
+        across: tuple[Matrix, Matrix] | None = None,
     ) -> tuple[Matrix, Matrix]:
         k = self.shape
         wide = np.exp(-0.5 * (du / k.rate) ** 2)
@@ -213,7 +249,11 @@ class Prior:
         parts = (k.network + k.family * related) * wide + same * (k.own * narrow + k.level)
         gaps = spread * long * parts / (k.network + k.family + k.own + k.level)
         settings = k.settings**2 * same * long * wide * np.exp(-0.5 * apart)
-        return gaps, settings + k.offset**2 * np.exp(-0.5 * (ds / 0.3) ** 2)
+        offset = k.offset**2 * np.exp(-0.5 * (ds / 0.3) ** 2)
+        if across is not None:
+            correlation, one_zero = across
+            gaps, settings, offset = gaps * correlation, settings * correlation, offset * one_zero
+        return gaps, settings + offset
 
     # --- from the knowledge ---------------------------------------------------------------------------------
 
@@ -257,6 +297,20 @@ class Prior:
             )
 
         return np.asarray(row(low) * (1 - longer) + row(high) * longer)
+
+
+def _across(a: Index, b: Index, alike: Alike) -> tuple[Matrix, Matrix] | None:
+    """(correlation of gaps, whether they have one zero) for each pair of groups; `None`: all are of this run.
+
+    An earlier run is this one's network times its correlation, and its own besides, so two earlier ones have the product.
+    """
+    if not (a.any() or b.any()):
+        return None
+    correlation = np.array([1.0, *(one.correlation for one in alike)])
+    zero = np.array([0, *(0 if one.one_zero else group for group, one in enumerate(alike, start=1))])
+    product = correlation[a][:, None] * correlation[b][None, :]
+    one_run = a[:, None] == b[None, :]
+    return np.where(one_run, 1.0, product), (zero[a][:, None] == zero[b][None, :]).astype(float)
 
 
 def along(curve: Curve, x: Vector) -> Vector:

@@ -11,9 +11,10 @@ import numpy as np
 
 from autoopt.records import BASELINE, Hyper
 from autoopt.tuning import options
-from autoopt.tuning.arm import Arm, Key, Tried, key_of
+from autoopt.tuning.arm import Arm, Key, Tried, key_of, lowest
 from autoopt.tuning.belief import SETTINGS, STEP, Index, Matrix, Points, Prior, Vector, soft
-from autoopt.tuning.posterior import Posterior, Seen, improvement
+from autoopt.tuning.earlier import MOST, Earlier, Memory
+from autoopt.tuning.posterior import OTHER, SAME, SAME_APART, Posterior, Seen, improvement
 from autoopt.tuning.ranking import Difference
 from autoopt.tuning.space import to_coordinate
 
@@ -45,10 +46,16 @@ class Field:
         arms: by name.
         total: steps of the real run.
         own: registry name and settings of the user's own optimizer, where it is one that we know.
+        earlier: runs of other days, that inform the belief; what they tried is no option by that.
     """
 
     def __init__(
-        self, prior: Prior, arms: Mapping[str, Arm], total: int, own: tuple[str, Hyper] | None = None
+        self,
+        prior: Prior,
+        arms: Mapping[str, Arm],
+        total: int,
+        own: tuple[str, Hyper] | None = None,
+        earlier: Sequence[Earlier] = (),
     ) -> None:
         self.prior, self.arms, self.total, self._own = prior, arms, total, own
         self.options: list[Option] = []
@@ -61,6 +68,8 @@ class Field:
                     self.add(Option(name, arm.with_rate(arm.start, prior.centre[name] + float(u))))
             else:
                 self.add(Option(name, dict(arm.start)))
+        self._earlier = self._of_earlier(earlier)
+        self._ladders = [(SAME if run.one_zero else SAME_APART) if run.same else OTHER for run in earlier]
 
     def add(self, option: Option) -> None:
         """One more configuration, unless it is there."""
@@ -98,18 +107,14 @@ class Field:
         tried = [(arm, t) for arm in self.arms.values() for t in arm.tried.values() if not t.failed]
         done = [(arm, t) for arm, t in tried if t.y is not None]
         flying = [(arm, t) for arm, t in tried if t.y is None]
-        # The zero of a length is the lowest mean over seeds: one lucky seed sets it for nobody.
-        means: dict[tuple[int, Key], list[float]] = {}
-        for arm, t in done:
-            if t.y is not None and not t.diverged:
-                means.setdefault((t.steps, key_of(arm.name, t.hyper)), []).append(t.y)
-        lowest: dict[int, float] = {}
-        for (steps, _), values in means.items():
-            mean = sum(values) / len(values)
-            lowest[steps] = min(lowest.get(steps, mean), mean)
-        gaps = [soft(None if t.diverged or t.y is None else t.y - lowest[t.steps]) for _, t in done]
-        seen = Seen(self._placed(done), np.array(gaps), _seeds(done))
-        return View(self, Posterior(self.prior, seen, (self._placed(flying), _seeds(flying))))
+        here = [
+            (t.steps, key_of(arm.name, t.hyper), t.y) for arm, t in done if t.y is not None and not t.diverged
+        ]
+        zero = lowest([*here, *self._earlier.comparable])
+        gaps = [soft(None if t.diverged or t.y is None else t.y - zero[t.steps]) for _, t in done]
+        seen = Seen(self._placed(done), np.array(gaps), _seeds(done)) + self._earlier.seen(zero)
+        flight = (self._placed(flying), _seeds(flying))
+        return View(self, Posterior(self.prior, seen, flight, self._ladders))
 
     def targets(self) -> Points:
         """All options at the real run's length."""
@@ -120,6 +125,33 @@ class Field:
     def doublings(self, steps: int) -> float:
         """From a trial's length to the real run's."""
         return math.log2(self.total / steps)
+
+    def uninformed(self) -> View:
+        """The belief without earlier runs."""
+        return Field(self.prior, self.arms, self.total, self._own).view()
+
+    def remembered(self) -> list[int]:
+        """Trials of each earlier run that inform the belief."""
+        memory = self._earlier
+        return [int((memory.at.group == group).sum()) for group in range(1, len(memory.runs) + 1)]
+
+    def _of_earlier(self, earlier: Sequence[Earlier]) -> Memory:
+        """Trials of earlier runs by optimizers of this one, each run a group; of too many the longest."""
+        found = [
+            (past.steps / run.total, group, run, past)
+            for group, run in enumerate(earlier, start=1)
+            for past in run.trials
+            if past.optimizer in self.arms
+        ]
+        found = sorted(found, key=lambda item: (-item[0], item[1]))[:MOST]
+        at = self.points([Option(past.optimizer, past.hyper) for *_, past in found])
+        # Of the same workload a trial is what one of this run would be; of another its share of the real run counts.
+        shares = np.array([past.steps / self.total if run.same else share for share, _, run, past in found])
+        # Each network's rates count from what is usual for its size.
+        moved = np.array([self.prior.moved(run.parameters) for _, _, run, _ in found])
+        group = np.array([group for _, group, _, _ in found], dtype=np.int64)
+        placed = Points(at.optimizer, at.family, at.u - moved, -np.log2(shares), at.others, group)
+        return Memory(earlier, placed, [past for *_, past in found])
 
     def _placed(self, tried: Sequence[tuple[Arm, Tried]]) -> Points:
         points = self.points([Option(arm.name, t.hyper) for arm, t in tried])

@@ -7,12 +7,13 @@ anew). It never blocks: a free slot gets the best trial that can be decided now,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from autoopt.optim.spec import OptimSpec
 from autoopt.records import BASELINE, Hyper, Outcome, Plan, TrialResult, TrialSpec
 from autoopt.tuning.arm import Arm, Tried, key_of
 from autoopt.tuning.belief import STEP, Prior
+from autoopt.tuning.earlier import Earlier
 from autoopt.tuning.field import Field, Move, Option, View
 from autoopt.tuning.finals import fresh_trials
 from autoopt.tuning.limits import Limits
@@ -72,6 +73,7 @@ class Planner:
         no_decay: kinds of parameters without weight decay, from the policy.
         limits: from the policy.
         timed: registry name -> seconds of a step over AdamW's, where they were timed before the trials.
+        earlier: runs whose trials inform the belief, so that the budget is not spent on what is known.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Planner:
         no_decay: list[str] | None = None,
         limits: Limits | None = None,
         timed: Mapping[str, float] | None = None,
+        earlier: Sequence[Earlier] = (),
     ) -> None:
         self.arms, self.specs, self.layout, self.plan = arms, specs, layout, plan
         self.costs, self.score = costs, score
@@ -104,8 +107,9 @@ class Planner:
         self.results: list[TrialResult] = []
         self.pace = Pace(costs, specs, timed)
         self.race = Race(arms, seed)
-        self.field = Field(prior, arms, total, own)
+        self.field = Field(prior, arms, total, own, earlier)
         self.moves = Moves(self.field, self.race, layout, self.pace, epoch)
+        self.informed = any(run.trials for run in earlier)
         self.round = 0
         self.chances: dict[str, float] = {}
         self.history: list[tuple[int, dict[str, float]]] = []
@@ -131,12 +135,22 @@ class Planner:
         roomy = self.layout.capacity >= _ALWAYS_CAPACITY
         favourite = max(names, key=lambda n: chances[n])
         always = [favourite, *(n for n in (_ALWAYS if roomy else _ALWAYS[:1]) if n in names)]
+        if self.informed:
+            # What is known well has fewer chances to surprise, and yet what was best before has to be trained here.
+            leading = self.view.best(lambda o: o.optimizer in names, doubt=DOUBT)
+            always = [*([leading.optimizer] if leading else []), *always]
         number = max(_FEWEST_ARMS, round(_ARMS_PER_TRIAL * self.layout.capacity))
         ranked = sorted(names, key=lambda n: (n not in always, -chances[n] / self.pace.typical(n)))
         if roomy:
             self._brackets = list(dict.fromkeys(always))
-        for name in ranked[number:]:
-            self.arms[name].dropped = CUT
+        entered = ranked[:number]
+        if self.informed:
+            # An earlier run may have been unlucky with an optimizer: whom it speaks against may still race, if not for long.
+            alone = self.field.uninformed().chances(names)
+            entered += sorted(names, key=lambda n: -alone[n] / self.pace.typical(n))[:number]
+        for name in ranked:
+            if name not in entered:
+                self.arms[name].dropped = CUT
         self.field.keep([n for n, a in self.arms.items() if not a.dropped])
         self._view = None
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from autoopt.tuning.belief import Index, Matrix, Points, Prior, Vector
+from autoopt.tuning.belief import Alike, Index, Likeness, Matrix, Points, Prior, Vector
 
 SCALES = ((1.0, 0.0), (2.0, -1.0), (4.0, -2.0))
 """How unlike the measured networks this one may be: factors of the prior's spread, their log weights."""
@@ -16,6 +17,20 @@ NOISES = ((0.02, -0.5), (0.05, 0.0), (0.12, -0.5))
 _SHARED = 0.3
 """Share of the noise's variance that all trials of one seed and length have in common."""
 _JITTER = 1e-8
+Ladder = Sequence[tuple[Likeness, float]]
+"""How alike an earlier run's network and this one may be, with log weights."""
+SAME: Ladder = ((Likeness(0.95, one_zero=True), 0.0),)
+SAME_APART: Ladder = ((Likeness(0.95), 0.0),)
+"""The same workload; and where its scores cannot be compared as they are."""
+OTHER: Ladder = (
+    (Likeness(0.0), -0.7),
+    (Likeness(0.3), 0.0),
+    (Likeness(0.6), -0.7),
+    (Likeness(0.85), -1.5),
+)
+"""Another workload: little, unless the trials of both say otherwise; `benchmarks.choice.prior` measured what it costs."""
+_EARLIER_NOISE = 2.0
+"""Variance of an earlier trial's own noise, over that of one of this run."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,13 @@ class Seen:
     def __len__(self) -> int:
         return len(self.gaps)
 
+    def __add__(self, other: Seen) -> Seen:
+        return Seen(
+            self.at + other.at,
+            np.concatenate([self.gaps, other.gaps]),
+            np.concatenate([self.seeds, other.seeds]),
+        )
+
 
 class Posterior:
     """Mean and covariance of the true gaps, given trials.
@@ -37,30 +59,37 @@ class Posterior:
         prior: before them.
         seen: finished trials.
         pending: trials in flight: where and their seeds. They make the belief surer, and change no mean.
+        ladders: of each earlier run, group 1 first: how alike its network may be.
     """
 
-    def __init__(self, prior: Prior, seen: Seen, pending: tuple[Points, Index] | None = None) -> None:
+    def __init__(
+        self,
+        prior: Prior,
+        seen: Seen,
+        pending: tuple[Points, Index] | None = None,
+        ladders: Sequence[Ladder] = (),
+    ) -> None:
         self.prior = prior
-        self.scale, self.noise = _most_likely(prior, seen)
+        self.scale, self.noise, self.alike = _most_likely(prior, seen, ladders)
         at, seeds = seen.at, seen.seeds
         residual = seen.gaps - prior.mean(seen.at) if len(seen) else np.zeros(0)
-        root = _root(prior, at, seeds, self.scale, self.noise)
+        root = self._rooted(at, seeds)
         weights = np.linalg.solve(root.T, np.linalg.solve(root, residual))
         self._seen, self._weights = at, weights
         if pending is not None and len(pending[0]):
             at, seeds = at + pending[0], np.concatenate([seeds, pending[1]])
-            root = _root(prior, at, seeds, self.scale, self.noise)
+            root = self._rooted(at, seeds)
         self._at, self._root = at, root
 
     def mean(self, at: Points) -> Vector:
         found = self.prior.mean(at)
         if len(self._seen):
-            found = found + self.prior.covariance(at, self._seen, self.scale) @ self._weights
+            found = found + self.prior.covariance(at, self._seen, self.scale, self.alike) @ self._weights
         return found
 
     def covariance(self, at: Points) -> Matrix:
         half = self._half(at)
-        return self.prior.covariance(at, at, self.scale) - half.T @ half
+        return self.prior.covariance(at, at, self.scale, self.alike) - half.T @ half
 
     def information(self, at: Points, targets: Points) -> Vector:
         """Standard deviation by which the mean of each target would move if the point at its place were tried."""
@@ -72,15 +101,41 @@ class Posterior:
     def _half(self, at: Points) -> Matrix:
         if not len(self._at):
             return np.zeros((0, len(at)))
-        return np.asarray(np.linalg.solve(self._root, self.prior.covariance(self._at, at, self.scale)))
+        across = self.prior.covariance(self._at, at, self.scale, self.alike)
+        return np.asarray(np.linalg.solve(self._root, across))
+
+    def _rooted(self, at: Points, seeds: Index) -> Matrix:
+        """The lower root of the covariance of trials, their luck included."""
+        covariance = self.prior.covariance(at, at, self.scale, self.alike)
+        covariance = covariance + self.noise**2 * _luck(at, seeds)
+        return np.asarray(np.linalg.cholesky(covariance + _JITTER * np.eye(len(at))))
 
 
-def _most_likely(prior: Prior, seen: Seen) -> tuple[float, float]:
-    """The scale and noise under which the trials are likeliest, their weights included (empirical Bayes)."""
+def _most_likely(
+    prior: Prior, seen: Seen, ladders: Sequence[Ladder]
+) -> tuple[float, float, tuple[Likeness, ...]]:
+    """The scale, noise and correlations under which the trials are likeliest, their weights included (empirical Bayes).
+
+    Correlations are found one earlier run after the other, the others' held.
+    """
+    alike = tuple(max(ladder, key=lambda rung: rung[1])[0] for ladder in ladders)
     if not len(seen):
-        return SCALES[0][0], NOISES[1][0]
+        return SCALES[0][0], NOISES[1][0], alike
+    _, scale, noise = _fitted(prior, seen, alike)
+    for i, ladder in enumerate(ladders):
+        found = []
+        for rung, weight in ladder:
+            tried = (*alike[:i], rung, *alike[i + 1 :])
+            evidence, wide, luck = _fitted(prior, seen, tried)
+            found.append((evidence + weight, wide, luck, tried))
+        _, scale, noise, alike = max(found)
+    return scale, noise, alike
+
+
+def _fitted(prior: Prior, seen: Seen, alike: Alike) -> tuple[float, float, float]:
+    """The log evidence of the likeliest scale and noise, and these."""
     residual = seen.gaps - prior.mean(seen.at)
-    gaps, rest = prior.parts(seen.at, seen.at)
+    gaps, rest = prior.parts(seen.at, seen.at, alike)
     luck = _luck(seen.at, seen.seeds)
     found = []
     for scale, scale_weight in SCALES:
@@ -89,18 +144,15 @@ def _most_likely(prior: Prior, seen: Seen) -> tuple[float, float]:
             white = np.linalg.solve(root, residual)
             evidence = -0.5 * float(white @ white) - float(np.log(np.diag(root)).sum())
             found.append((evidence + scale_weight + noise_weight, scale, noise))
-    return max(found)[1:]
-
-
-def _root(prior: Prior, at: Points, seeds: Index, scale: float, noise: float) -> Matrix:
-    covariance = prior.covariance(at, at, scale) + noise**2 * _luck(at, seeds)
-    return np.asarray(np.linalg.cholesky(covariance + _JITTER * np.eye(len(at))))
+    return max(found)
 
 
 def _luck(at: Points, seeds: Index) -> Matrix:
-    """The noise's correlations: trials of one seed and length have a part of it in common."""
+    """The noise's correlations: trials of one run, seed and length have a part of it in common."""
     together = (seeds[:, None] == seeds[None, :]) & (at.s[:, None] == at.s[None, :])
-    return np.asarray(_SHARED * together + (1 - _SHARED) * np.eye(len(at)))
+    luck = np.asarray(_SHARED * (together & (at.group[:, None] == at.group[None, :])))
+    own = np.where(at.group == 0, 1 - _SHARED, _EARLIER_NOISE - _SHARED)
+    return np.asarray(luck + np.diag(own))
 
 
 def improvement(means: Vector, informations: Vector, best: float, second: float, leader: int) -> Vector:

@@ -25,14 +25,15 @@ def sound(arm: Arm, option: Option, total: int) -> bool:
         option: the configuration.
         total: steps of the real run.
     """
-    if arm.dropped or any(t.diverged and key_of(arm.name, t.hyper) == option.key for t in arm.tried.values()):
+    bad = {key_of(arm.name, t.hyper) for t in arm.tried.values() if t.diverged}
+    if arm.dropped or option.key in bad:
         return False
     if "lr" not in option.hyper:
         return any(t.alive for t in arm.tried.values())
     same = [
         t for t in arm.tried.values() if t.alive and "lr" in t.hyper and _rest(t.hyper) == _rest(option.hyper)
     ]
-    if not same:
+    if all(key_of(arm.name, t.hyper) in bad for t in same):  # what trained when short, and diverged when long
         return False
     if any(t.steps == total and t.hyper == option.hyper for t in same):
         return True

@@ -4,6 +4,7 @@ python -m benchmarks.choice.tables         # trains everything once; an interrup
 python -m benchmarks.choice.report         # replays planners and their peers over the tables
 python -m benchmarks.choice.horizon        # how best rates and rankings move with the length of a run
 python -m benchmarks.choice.clipping       # where clipping helps, and what shows it before the first trial
+python -m benchmarks.choice.prior          # what an earlier run is worth to a new one
 python -m benchmarks.choice.live           # tuners against the clock, real trainings; an interrupted one goes on
 
 Live there are two more peers than in the replay, since no table holds what they need: Ray Tune, and a learning-rate

@@ -9,7 +9,7 @@ what a start costs is the same minute for a real run of hours, and many times th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from autoopt.run import Run
 from autoopt.session import Silent, Stop, run_trials
 from autoopt.trials.runner import Progress
 from autoopt.tuning import knowledge
+from autoopt.tuning.earlier import Earlier
 from autoopt.tuning.knowledge import Knowledge
 from autoopt.tuning.planner import Planner
 from benchmarks.choice.jobs import BASELINE_START
@@ -180,6 +181,7 @@ def tune(
     workers: int = 2,
     policy: str | Policy = "balanced",
     others: Knowledge | None = None,
+    earlier: Sequence[Earlier] = (),
 ) -> tuple[Recommendation | None, Planner]:
     """A whole sitting of the product in `budget` seconds; no recommendation when every trial diverged."""
     machine = Machine(world, workers, _OVERRUN * budget)
@@ -195,6 +197,7 @@ def tune(
         seed=0,
         done=[],
         known=known_without(world.surface.name) if others is None else others,
+        earlier=earlier,
     )
     run_trials(planner, machine, cast(Run, _Nowhere()), Silent(), machine, Stop())
     evidence = Evidence(

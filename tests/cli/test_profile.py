@@ -442,6 +442,17 @@ def test_a_flag_that_cannot_be_used_is_one_sentence_and_a_way_out(
     assert "Traceback" not in rest
 
 
+def test_a_prior_that_is_no_run_is_named_and_nothing_is_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    code, first, rest = told(capsys, profile(folder, "--prior", "nowhere", "--quiet"))
+    assert code == 4
+    assert first == "error: nowhere holds no run, so it cannot be a prior."
+    assert "events.jsonl" in rest
+    assert not (folder / "run").exists()
+
+
 def test_there_is_nothing_to_resume(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,3 +114,17 @@ def test_an_old_recommendation_has_no_story_and_is_shown() -> None:
     assert "how the time was spent" in out.getvalue()
     assert "the race" not in out.getvalue()
     assert BASELINE in [row.optimizer for row in rec.optimizers]
+
+
+def test_earlier_runs_that_informed_the_choice_are_named_first() -> None:
+    runs = [
+        {"run": "out.1", "trials": 23, "same_workload": True, "correlation": 0.95},
+        {"run": "small", "trials": 1, "same_workload": False, "correlation": 0.3},
+    ]
+    made = factory.recommendation()
+    told = made.model_copy(update={"provenance": {**made.provenance, "prior": runs}})
+    assert story.race(told)[0] == (
+        "prior",
+        "23 earlier trials of out.1 (the same workload); 1 earlier trial of small (another workload, 30 % alike)",
+    )
+    assert story.race(told)[1:] == story.race(made)

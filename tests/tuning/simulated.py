@@ -21,6 +21,7 @@ from autoopt.records import (
 )
 from autoopt.tuning.arm import Arm
 from autoopt.tuning.belief import Prior
+from autoopt.tuning.earlier import Earlier
 from autoopt.tuning.knowledge import NOTHING, Knowledge
 from autoopt.tuning.plan import Costs, describe
 from autoopt.tuning.planner import Planner
@@ -103,6 +104,7 @@ class Machine:
     baseline_lr: float = 1e-3
     speed: float = 1.0
     known: Knowledge = NOTHING
+    earlier: tuple[Earlier, ...] = ()
     log: list[TrialResult] = field(default_factory=list)
 
     def planner(self, told: list[TrialResult] | None = None) -> Planner:
@@ -126,6 +128,7 @@ class Machine:
             seed=0,
             chosen_by_user=True,
             timed={name: surface.cost for name, surface in self.surfaces.items()},
+            earlier=self.earlier,
         )
         for result in told or []:
             planner.tell(result)

@@ -7,10 +7,12 @@ import pytest
 
 from autoopt.records import BASELINE, Hyper, Outcome, TrialResult
 from autoopt.tuning.arm import key_of
+from autoopt.tuning.earlier import Earlier, earlier
 from autoopt.tuning.limits import Limits
 from autoopt.tuning.planner import CUT, Planner
 from autoopt.tuning.race import FRESH_SEEDS
-from tests.tuning.simulated import Machine, Surface
+from autoopt.tuning.score import Score
+from tests.tuning.simulated import INITIAL, Machine, Surface
 
 SURFACES = {
     "adamw": Surface(0.3, -2.5),
@@ -255,3 +257,56 @@ def test_an_optimizer_of_which_no_trial_fits_is_cut_and_says_why() -> None:
     )
     assert not planner.arms["muon"].tried
     assert planner.arms["adamw"].tried
+
+
+def test_an_earlier_run_of_the_same_workload_saves_the_search_and_its_best_is_trained_here() -> None:
+    before = Machine(SURFACES, seconds=100.0)
+    before.run()
+    told = earlier(before.log, Score(INITIAL), before.steps, same=True)
+    best = min(told.trials, key=lambda p: (-p.steps, p.y))
+    machine = Machine(SURFACES, seconds=15.0, earlier=(told,))
+    planner = machine.run()
+    first = min((r.spec for r in machine.log if r.spec.optimizer != BASELINE), key=lambda s: s.id)
+    assert (first.optimizer, first.hyper["lr"]) == (best.optimizer, best.hyper["lr"])
+    name, hyper = leader(planner)
+    assert planner.arms[name].longest() is not None, "what is handed over was trained in this run"
+    chosen, known = (
+        SURFACES[n].loss(h["lr"], machine.steps, 0.0)
+        for n, h in ((name, hyper), (best.optimizer, best.hyper))
+    )
+    assert chosen is not None
+    assert known is not None
+    assert chosen <= 1.05 * known
+
+
+def test_an_earlier_run_cuts_nobody_who_would_race_without_it() -> None:
+    before = Machine(SURFACES, seconds=100.0)
+    before.run()
+    told = earlier(before.log, Score(INITIAL), before.steps, same=True)
+
+    def entered(*runs: Earlier) -> set[str]:
+        planner = Machine(SURFACES, seconds=15.0, earlier=runs).planner()
+        return {name for name, arm in planner.arms.items() if not arm.dropped}
+
+    assert entered() < set(SURFACES) | {BASELINE}
+    assert entered() <= entered(told)
+
+
+def test_earlier_trials_are_no_trials_of_this_run() -> None:
+    before = Machine(SURFACES, seconds=30.0)
+    before.run()
+    planner = Machine(
+        SURFACES, seconds=30.0, earlier=(earlier(before.log, Score(INITIAL), before.steps, same=True),)
+    ).planner()
+    assert planner.choice() is None
+    assert all(not arm.tried for arm in planner.arms.values())
+
+
+def test_an_earlier_run_that_says_nothing_changes_no_trial() -> None:
+    plain, silent = (
+        Machine(SURFACES, seconds=20.0, earlier=runs)
+        for runs in ((), (earlier([], Score(INITIAL), 1000, same=False),))
+    )
+    plain.run()
+    silent.run()
+    assert plain.log == silent.log
