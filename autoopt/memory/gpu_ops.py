@@ -167,13 +167,13 @@ class _RmsNorm(torch.autograd.Function):
     """The shapes of CUDA's fused RMSNorm: it keeps its input and one number a row; values are nobody's concern."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None) -> Tensor:
         rows = torch.empty(x.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(x, rows, weight)
         return torch.empty_like(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         x, rows, weight = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return torch.empty_like(x), None if weight is None else torch.empty_like(weight)

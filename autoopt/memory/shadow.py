@@ -57,10 +57,11 @@ def shadowed(trace: Trace, model: nn.Module) -> nn.Module:
 
 
 def _shadow(trace: Trace, tensor: Tensor) -> Tensor:
+    fake = trace.counted(tensor.detach())
     if isinstance(tensor, nn.Parameter):
-        # Under the trace's own mode a parameter of a fake tensor keeps its storage.
-        return nn.Parameter(trace.counted(tensor.detach()), requires_grad=tensor.requires_grad)
-    return trace.counted(tensor)
+        fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    trace.stands_for(fake, tensor)
+    return fake
 
 
 def batch(trace: Trace, value: Any, samples: int | None = None, wanted: int | None = None) -> Any:

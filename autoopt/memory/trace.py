@@ -109,6 +109,15 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ledger.see(copy)
         return copy
 
+    def stands_for(self, fake: Tensor, tensor: Tensor) -> None:
+        """Remembers of `fake`, which takes the place of `tensor`, whether its values are zeros."""
+        if isinstance(tensor, FakeTensor):
+            zeros = self.ledger.number(tensor) in self._zeros
+        else:
+            zeros = tensor.is_floating_point() and not tensor.any()
+        if zeros:
+            self._zeros.add(self.ledger.see(fake))
+
     def counted_like(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
         """A fake tensor of the dtype of `tensor` and another shape, which is counted."""
         with self._fake:
