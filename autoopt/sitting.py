@@ -188,7 +188,7 @@ class _Session:
                 {"budget_seconds": job.budget, "arguments": job.arguments},
             ),
             complete=finished,
-            notes=[*self.report.warnings, *self.notes],
+            notes=[*self.report.warnings, *self.notes, *getattr(self.runner, "notes", [])],
         )
 
     def _write(self, recommendation: Recommendation, planner: Planner) -> None:
@@ -244,10 +244,11 @@ def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:
 def _pool(job: Job, run: Run, seconds: float) -> Runner:
     from autoopt.hardware import devices, worker_environment, workers_for
     from autoopt.trials.pool import Pool
+    from autoopt.trials.watched import watch
 
     chosen = devices(job.device)
     count = workers_for(chosen, job.workers)
-    return Pool(
+    pool = Pool(
         job.target,
         job.arguments,
         job.flags,
@@ -258,6 +259,7 @@ def _pool(job: Job, run: Run, seconds: float) -> Runner:
         environment=worker_environment(chosen),
         load_seconds=max(1.0, seconds),
     )
+    return watch(pool, chosen)
 
 
 _PROCESS_BYTES = 600 * 2**20

@@ -103,7 +103,31 @@ def _assumed(e: Evidence) -> list[str]:
             f"validation used {seen} of {e.report.validation_batches} batches, the same for all, so as not to take more "
             "than a fifth of a trial's time"
         )
+    return [*notes, *_disturbed(e)]
+
+
+def _disturbed(e: Evidence) -> list[str]:
+    """Whose times say less because somebody else came onto the device."""
+    again = [r for r in e.planner.results if r.repeated]
+    kept = [r for r in e.planner.results if r.disturbed]
+    notes = []
+    if again:
+        notes.append(
+            f"{len(again)} trial{'s were' if len(again) > 1 else ' was'} repeated because somebody else came onto the "
+            f"device: {again[0].repeated}"
+        )
+    if kept:
+        names = sorted({r.spec.optimizer for r in kept if not _alone(e, r.spec.optimizer)})
+        only = f"; {', '.join(names)} had no undisturbed trial, so their times are too long" if names else ""
+        notes.append(
+            f"{len(kept)} trial{'s' if len(kept) > 1 else ''} stayed disturbed ({kept[0].disturbed}): "
+            f"their losses count, their times do not{only}"
+        )
     return notes
+
+
+def _alone(e: Evidence, optimizer: str) -> bool:
+    return any(not r.disturbed for r in e.timed(optimizer))
 
 
 def _candidates(e: Evidence) -> list[Candidate]:
