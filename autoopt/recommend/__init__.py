@@ -19,6 +19,7 @@ from autoopt.recommend.rounds import rounds
 from autoopt.recommend.rows import rows
 from autoopt.records import BASELINE, Choice, Confidence, Expected, Gain, Hyper, Outcome, Recommendation, Row
 from autoopt.schedule import warmup_steps
+from autoopt.trials.shortage import way_out
 from autoopt.tuning.arm import Key
 from autoopt.tuning.field import Option
 from autoopt.tuning.ranking import Difference
@@ -45,7 +46,7 @@ def recommend(e: Evidence) -> Recommendation:
         return _untuned(e)
     candidates = _candidates(e)
     if not candidates:
-        raise NoResult(_why_nothing(e), "The logs folder beside the events has what your code printed.")
+        raise NoResult(_why_nothing(e), _way_out(e))
     verdict = decide(
         candidates,
         lambda a, b: _gap(e, a, b),
@@ -273,6 +274,14 @@ def _why_nothing(e: Evidence) -> str:
     if not failed:
         return f"All {len(results)} trials diverged: no learning rate that was tried trains this model."
     return f"No trial of {len(results)} can be used; the last failure: {failed[-1].message or failed[-1].outcome}."
+
+
+def _way_out(e: Evidence) -> str:
+    short = [r.shortage for r in e.planner.results if r.shortage is not None]
+    if short:
+        # What the most frugal of them found: the batch that the most optimizers can have.
+        return way_out(max(short, key=lambda s: s.fits or 0))
+    return "The logs folder beside the events has what your code printed."
 
 
 def _untuned(e: Evidence) -> Recommendation:
