@@ -10,7 +10,7 @@ CUDA = (
     "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.10 GiB of which "
     "512.00 MiB is free. Process 7 has 78.00 GiB memory in use. Of the allocated memory 70.00 GiB is allocated by PyTorch"
 )
-CPU = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes."
+CPU = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes."
 
 
 @pytest.mark.parametrize(
