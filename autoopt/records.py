@@ -168,6 +168,35 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Shortage(Record):
+    """Memory that ran out: what was asked for, what there was, and what fits instead. Sizes in bytes; None: not told."""
+
+    device: str
+    asked: int | None = Field(None, description="by the allocation that failed")
+    free: int | None = Field(None, description="on the device, when it failed")
+    total: int | None = Field(None, description="of the device, or of this process where that is limited")
+    batch: int | None = Field(None, description="samples of the batch whose step ran out")
+    fits: int | None = Field(
+        None, description="samples of the largest batch, among its halves, whose step was seen to fit"
+    )
+    accumulate: int | None = Field(None, description="batches of that size that make the same optimizer step")
+
+
+class DeviceUse(Record):
+    """What the driver saw on a trial's GPU while it ran; sizes in bytes, each the most of all samples."""
+
+    uuid: str = Field(description="of the GPU, or of the instance of one (MIG)")
+    samples: int = Field(description="how often the driver was asked")
+    total: int
+    used: int = Field(description="by whomever")
+    ours: int | None = Field(
+        None,
+        description="of our processes: by their ids, or, where those do not match, context and allocator",
+    )
+    context: int | None = Field(None, description="of ours outside the allocator: CUDA's context and code")
+    others: int | None = Field(None, description="used less ours: the driver's own and other processes'")
+
+
 class TrialResult(Record):
     """What became of a trial. A failure is a value: `outcome` and a `message` that helps."""
 
@@ -184,6 +213,20 @@ class TrialResult(Record):
     state_bytes: int | None = Field(None, description="optimizer state, counted tensor by tensor")
     peak_bytes: int | None = None
     peak_source: Literal["allocator", "tracked", "unknown"] = "unknown"
+    reserved_bytes: int | None = Field(
+        None, description="most that torch's allocator took from the GPU, its cache included"
+    )
+    reserved_begin_bytes: int | None = Field(None, description="the same when the trial began")
+    process_bytes: int | None = Field(
+        None,
+        description="most resident memory of the trial's process while it trained: interpreter and data too",
+    )
+    device_use: DeviceUse | None = Field(None, description="where a driver could be asked")
+    disturbed: str = Field(
+        "", description="who came onto the device while it ran: its times then say nothing"
+    )
+    repeated: str = Field("", description="why an earlier attempt was thrown away")
+    shortage: Shortage | None = Field(None, description="where memory ran out")
     digests: list[str] = Field(
         default=[], description="rolling digest of the batches at step 1, 2, 4, 8, ..."
     )

@@ -198,7 +198,7 @@ class _Session:
             ledger=ledger(self.report, planner.results, self.runner.slots, self.clock(), planner.begin),
             provenance=gather(job.target, job.seed, planner.results, more),
             complete=finished,
-            notes=[*self.report.warnings, *self.notes],
+            notes=[*self.report.warnings, *self.notes, *getattr(self.runner, "notes", [])],
         )
 
     def _write(self, recommendation: Recommendation, planner: Planner) -> None:
@@ -254,10 +254,11 @@ def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:
 def _pool(job: Job, run: Run, seconds: float) -> Runner:
     from autoopt.hardware import devices, worker_environment, workers_for
     from autoopt.trials.pool import Pool
+    from autoopt.trials.watched import watch
 
     chosen = devices(job.device)
     count = workers_for(chosen, job.workers)
-    return Pool(
+    pool = Pool(
         job.target,
         job.arguments,
         job.flags,
@@ -268,6 +269,7 @@ def _pool(job: Job, run: Run, seconds: float) -> Runner:
         environment=worker_environment(chosen),
         load_seconds=max(1.0, seconds),
     )
+    return watch(pool, chosen)
 
 
 _PROCESS_BYTES = 600 * 2**20

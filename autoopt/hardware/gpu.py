@@ -7,7 +7,8 @@ reads it under `CUDA_DEVICE_ORDER=PCI_BUS_ID`, which is what workers are started
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ class Gpu:
 
     def busy(self) -> str | None:
         """Why the GPU is not idle: a process that is not ours, or more than 5 % of its memory in use."""
-        foreign = [process for process in self.processes if process.pid not in _our_processes()]
+        foreign = [process for process in self.processes if process.pid not in our_processes()]
         if foreign:
             first = foreign[0]
             return f"process {first.pid} of {first.owner or 'an unknown user'} is on it"
@@ -79,6 +80,44 @@ def scan(environment: Mapping[str, str] | None = None) -> Scan:
         return Scan((), f"the NVIDIA driver does not answer ({_text(error)})")
     finally:
         pynvml.nvmlShutdown()
+
+
+class DriverError(Exception):
+    """The driver is missing, does not answer, or has lost the GPU."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A GPU at a moment, in bytes. `processes` is None where the driver does not tell them (some containers)."""
+
+    used: int
+    total: int
+    processes: tuple[Process, ...] | None
+
+
+@contextmanager
+def driver() -> Iterator[None]:
+    """Keeps the driver's library open, for a series of looks. Raises DriverError when there is no driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise DriverError(_text(error)) from error
+    try:
+        yield
+    finally:
+        with suppress(pynvml.NVMLError):  # the driver went away meanwhile: nothing is left to shut down
+            pynvml.nvmlShutdown()
+
+
+def look(uuid: str) -> Look:
+    """A GPU, or an instance of one, inside `driver()`. Raises DriverError, e.g. when it has fallen off the bus."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        found = _running(handle)
+    except pynvml.NVMLError as error:
+        raise DriverError(_text(error)) from error
+    return Look(int(memory.used), int(memory.total), None if found is None else tuple(found))
 
 
 def process_bytes(uuid: str, pid: int) -> int | None:
@@ -136,10 +175,14 @@ def _gpu(index: int, handle: Any, *, instance: bool) -> Gpu:
 
 
 def _processes(handle: Any) -> list[Process]:
+    return _running(handle) or []
+
+
+def _running(handle: Any) -> list[Process] | None:
     try:
         found = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except pynvml.NVMLError:  # not told in some containers; the memory in use still tells
-        return []
+        return None
     return [
         Process(int(p.pid), _owner(int(p.pid)), None if p.usedGpuMemory is None else int(p.usedGpuMemory))
         for p in found
@@ -153,7 +196,8 @@ def _owner(pid: int) -> str | None:
         return None
 
 
-def _our_processes() -> set[int]:
+def our_processes() -> set[int]:
+    """This process and all that descends from it."""
     me = psutil.Process()
     return {me.pid, *(child.pid for child in me.children(recursive=True))}
 

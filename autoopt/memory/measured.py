@@ -12,6 +12,7 @@ together; temporaries inside an operator are not seen.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -81,6 +82,10 @@ class StepMemory:
         gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
         self._gradients = sum(_storages(gradients).values())
         self._done = error is None
+        if error is not None:
+            # A result that its own operator keeps is a cycle through autograd that no collector sees. Backward breaks
+            # it; a step that failed, for lack of memory say, never gets there.
+            self._live.let_go()
 
     def peak_bytes(self, optimizer: torch.optim.Optimizer) -> tuple[int | None, Source]:
         """Peak bytes and how they were found: (None, "unknown") if the step did not end or hid its tensors.
@@ -122,10 +127,10 @@ class StepMemory:
 class _Kept:
     """A tensor as autograd keeps it; when autograd lets go, its bytes go too."""
 
-    __slots__ = ("_key", "_live", "tensor")
+    __slots__ = ("__weakref__", "_key", "_live", "tensor")
 
     def __init__(self, tensor: torch.Tensor, live: _Live, key: int | None) -> None:
-        self.tensor = tensor
+        self.tensor: torch.Tensor | None = tensor
         self._live = live
         self._key = key
 
@@ -140,19 +145,29 @@ class _Live:
     def __init__(self, owned: frozenset[int]) -> None:
         self._owned = owned
         self._holders: dict[int, tuple[int, int]] = {}
+        self._kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
         self._bytes = 0
         self.peak = 0
 
     def keep(self, tensor: torch.Tensor) -> _Kept:
         key, size = _storage(tensor)
         if key in self._owned or size == 0:
-            return _Kept(tensor, self, None)
+            return self._remembered(_Kept(tensor, self, None))
         count, size = self._holders.get(key, (0, size))
         if count == 0:
             self._bytes += size
             self.peak = max(self.peak, self._bytes)
         self._holders[key] = (count + 1, size)
-        return _Kept(tensor, self, key)
+        return self._remembered(_Kept(tensor, self, key))
+
+    def let_go(self) -> None:
+        """Drops the tensors of a graph that nobody will go back through."""
+        for kept in list(self._kept):
+            kept.tensor = None
+
+    def _remembered(self, kept: _Kept) -> _Kept:
+        self._kept.add(kept)
+        return kept
 
     def release(self, key: int) -> None:
         count, size = self._holders.pop(key)

@@ -20,6 +20,7 @@ from autoopt.recommend.rounds import rounds
 from autoopt.recommend.rows import rows
 from autoopt.records import BASELINE, Choice, Confidence, Expected, Gain, Hyper, Outcome, Recommendation, Row
 from autoopt.schedule import warmup_steps
+from autoopt.trials.shortage import way_out
 from autoopt.tuning import options as offered
 from autoopt.tuning.arm import Key
 from autoopt.tuning.field import Option
@@ -51,7 +52,7 @@ def recommend(e: Evidence) -> Recommendation:
         return _untuned(e)
     candidates = _candidates(e)
     if not candidates:
-        raise NoResult(_why_nothing(e), "The logs folder beside the events has what your code printed.")
+        raise NoResult(_why_nothing(e), _way_out(e))
     verdict = decide(
         candidates,
         lambda a, b: _gap(e, a, b),
@@ -109,7 +110,31 @@ def _assumed(e: Evidence) -> list[str]:
             f"validation used {seen} of {e.report.validation_batches} batches, the same for all, so as not to take more "
             "than a fifth of a trial's time"
         )
+    return [*notes, *_disturbed(e)]
+
+
+def _disturbed(e: Evidence) -> list[str]:
+    """Whose times say less because somebody else came onto the device."""
+    again = [r for r in e.planner.results if r.repeated]
+    kept = [r for r in e.planner.results if r.disturbed]
+    notes = []
+    if again:
+        notes.append(
+            f"{len(again)} trial{'s were' if len(again) > 1 else ' was'} repeated because somebody else came onto the "
+            f"device: {again[0].repeated}"
+        )
+    if kept:
+        names = sorted({r.spec.optimizer for r in kept if not _alone(e, r.spec.optimizer)})
+        only = f"; {', '.join(names)} had no undisturbed trial, so their times are too long" if names else ""
+        notes.append(
+            f"{len(kept)} trial{'s' if len(kept) > 1 else ''} stayed disturbed ({kept[0].disturbed}): "
+            f"their losses count, their times do not{only}"
+        )
     return notes
+
+
+def _alone(e: Evidence, optimizer: str) -> bool:
+    return any(not r.disturbed for r in e.timed(optimizer))
 
 
 def _candidates(e: Evidence) -> list[Candidate]:
@@ -261,6 +286,14 @@ def _why_nothing(e: Evidence) -> str:
     if not failed:
         return f"All {len(results)} trials diverged: no learning rate that was tried trains this model."
     return f"No trial of {len(results)} can be used; the last failure: {failed[-1].message or failed[-1].outcome}."
+
+
+def _way_out(e: Evidence) -> str:
+    short = [r.shortage for r in e.planner.results if r.shortage is not None]
+    if short:
+        # What the most frugal of them found: the batch that the most optimizers can have.
+        return way_out(max(short, key=lambda s: s.fits or 0))
+    return "The logs folder beside the events has what your code printed."
 
 
 def _untuned(e: Evidence) -> Recommendation:

@@ -122,7 +122,12 @@ class Evidence:
         return [r for r in self.planner.results if r.spec.optimizer == optimizer]
 
     def step_seconds(self, optimizer: str) -> float | None:
-        return median(r.step_seconds for r in self.results_of(optimizer))
+        return median(r.step_seconds for r in self.timed(optimizer))
+
+    def timed(self, optimizer: str) -> list[TrialResult]:
+        """Trials whose times count: those that had their device for themselves, where there are such."""
+        mine = [r for r in self.results_of(optimizer) if r.step_seconds is not None]
+        return [r for r in mine if not r.disturbed] or mine
 
     def title(self, optimizer: str) -> str:
         """An optimizer in words."""
@@ -165,7 +170,7 @@ class Evidence:
             steps=steps or 0,
             seeds=len(used),
             step_seconds=self.step_seconds(key[0]),
-            samples_per_second=median(r.samples_per_second for r in own),
+            samples_per_second=median(r.samples_per_second for r in self.timed(key[0])),
             state_bytes=largest(r.state_bytes for r in own),
             peak_bytes=largest(r.peak_bytes for r in own),
             peak_source=next((r.peak_source for r in own if r.peak_bytes), "unknown"),

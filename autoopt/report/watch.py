@@ -136,7 +136,9 @@ class Watch:
             self.failed += 1
             words = result.outcome.value.replace("_", " ")
             reason = " ".join(result.message.split())
-            return [f"{label(result.spec)}: {words}" + (f", {reason}" if reason else "")]
+            if not reason.startswith(words):  # a shortage says it itself
+                reason = f"{words}, {reason}" if reason else words
+            return [f"{label(result.spec)}: {reason}"]
         if self.best is None or self._rank(result) < self._rank(self.best):
             self.best = result
             return [f"best so far: {self.best_words()}"]

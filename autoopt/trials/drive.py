@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from autoopt.records import Outcome, TrialResult, TrialSpec
-from autoopt.trials.engine import Engine
+from autoopt.records import Outcome, Shortage, TrialResult, TrialSpec
+from autoopt.trials.engine import Engine, Explains
 from autoopt.trials.failures import outcome_of
 from autoopt.trials.runner import Progress
+from autoopt.trials.shortage import sentence
 
 
 def drive(
@@ -38,6 +39,7 @@ def drive(
         )
 
     result: TrialResult | None = None
+    short: Shortage | None = None
     try:
         items = engine.execute(spec)
         for item in items:
@@ -60,7 +62,12 @@ def drive(
             raise
         on_error(error)
         result = ended(*outcome_of(error))
+        if result.outcome is Outcome.OUT_OF_MEMORY and isinstance(engine, Explains):
+            short = engine.short(result.message)  # now: what is free is soon another number
     # Outside the handler, whose traceback holds on to the tensors of the failed trial.
+    if result is not None and short is not None:
+        short = engine.smaller(spec, step, short) if isinstance(engine, Explains) else short
+        result = result.model_copy(update={"shortage": short, "message": sentence(short)})
     yield result or ended(Outcome.ERROR, "the trial ended without a result")
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
-from autoopt.records import TrialResult, TrialSpec, WorkloadReport
+from autoopt.errors import WorkloadError
+from autoopt.records import Outcome, Shortage, TrialResult, TrialSpec, WorkloadReport
+from autoopt.trials.failures import outcome_of
 from autoopt.trials.protocol import Load
 from autoopt.trials.runner import Progress
+from autoopt.trials.shortage import sentence, shortage_of, way_out
 
 if TYPE_CHECKING:
     from autoopt.workload import Workload
@@ -33,6 +36,24 @@ class Engine(Protocol):
         """Ends what was started (loader processes)."""
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """What an engine may do besides: make an answer of memory that ran out."""
+
+    def short(self, text: str) -> Shortage:
+        """What was asked for and what is free; `text` is the error's. Called while the error is handled."""
+
+    def smaller(self, spec: TrialSpec, step: int, shortage: Shortage) -> Shortage:
+        """The same with the largest batch that fits; leaves the device clean. Called after the error is gone."""
+
+
+_CALIBRATIONS = [
+    TrialSpec(id=0, stage="calibration", optimizer=name, hyper={"lr": 1e-6}, steps=3, seed=0)
+    for name in ("adamw", "sgd")
+]
+"""With the usual state and with none."""
+
+
 class WorkloadEngine:
     """The engine for a workload that is already loaded, e.g. from callables in this process."""
 
@@ -40,12 +61,41 @@ class WorkloadEngine:
         self._workload = workload
 
     def load(self, *, full: bool) -> WorkloadReport | None:
-        return self._workload.report() if full else None
+        """Raises: WorkloadError when no training step fits, with the largest batch that does."""
+        if not full:
+            return None
+        try:
+            return self._workload.report()
+        except Exception as error:
+            outcome, text = outcome_of(error)
+            if outcome is not Outcome.OUT_OF_MEMORY:
+                raise
+            shortage = self.short(text)
+        # Outside the handler, whose traceback holds on to tensors.
+        for spec in _CALIBRATIONS:
+            shortage = self.smaller(spec, 0, shortage)
+            if shortage.fits is not None:
+                break
+        raise WorkloadError(
+            f"A training step of {self._workload.target} does not fit: {sentence(shortage)}.",
+            way_out(shortage),
+        )
 
     def execute(self, spec: TrialSpec) -> Iterator[Progress | TrialResult]:
         from autoopt.trials.execute import execute
 
         return execute(self._workload, spec)
+
+    def short(self, text: str) -> Shortage:
+        from autoopt.memory.room import room
+
+        free, total = room(self._workload.device)
+        return shortage_of(text, str(self._workload.device), free, total)
+
+    def smaller(self, spec: TrialSpec, step: int, shortage: Shortage) -> Shortage:
+        from autoopt.trials.smaller import largest_fit
+
+        return largest_fit(self._workload, spec, shortage, step)
 
     def close(self) -> None:
         self._workload.close()
@@ -82,6 +132,16 @@ class FileEngine:
         if self._engine is None:
             raise RuntimeError("load() comes before execute()")
         return self._engine.execute(spec)
+
+    def short(self, text: str) -> Shortage:
+        if self._engine is None:
+            raise RuntimeError("load() comes before short()")
+        return self._engine.short(text)
+
+    def smaller(self, spec: TrialSpec, step: int, shortage: Shortage) -> Shortage:
+        if self._engine is None:
+            raise RuntimeError("load() comes before smaller()")
+        return self._engine.smaller(spec, step, shortage)
 
     def close(self) -> None:
         if self._engine is not None:

@@ -6,13 +6,12 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
 from autoopt import options
-from autoopt.memory.measured import StepMemory
+from autoopt.memory.meter import TrialMemory
 from autoopt.optim import build, groups, registry
 from autoopt.optim.spec import Need
 from autoopt.records import BASELINE, Outcome, Settings, TrialResult, TrialSpec
@@ -36,20 +35,15 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
     """
     begin = time.perf_counter()
     settings = options.applied(spec.hyper, workload.settings)
+    memory = TrialMemory(workload.device, spec.steps)
     model = workload.start(spec.seed, spec.steps)
     optimizer, rate = _build(workload, model, spec, settings)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]  # whatever a scheduler of the user's has left there
     built = time.perf_counter()
     batches = _Watched(workload.batches(spec.seed))
-    meter = StepMemory(model, workload.device)
-    measured = min(1, spec.steps - 1)
     record = _Record()
-    peak: tuple[int | None, Any] = (None, "unknown")
-
-    def around(step: int) -> AbstractContextManager[Any]:
-        return meter if step == measured else nullcontext()
-
+    memory.of(model, optimizer)
     for report in train(
         model,
         workload,
@@ -58,15 +52,15 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
         steps=spec.steps,
         multiplier=rate,
         settings=settings,
-        around=around,
+        around=memory.around,
     ):
         record.add(report)
-        if report.step == measured + 1:
-            peak = meter.peak_bytes(optimizer)
+        memory.stepped(report.step)
         yield Progress(worker=0, trial=spec.id, step=report.step, steps=spec.steps, loss=_finite(report.loss))
         if record.diverged:
             break
     trained = time.perf_counter()
+    used = memory.used()
     loss, metric = (None, None) if record.diverged else _score(workload, model, optimizer, spec, record)
     end = time.perf_counter()
     step_seconds = record.step_seconds()
@@ -89,8 +83,11 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
         step_seconds=step_seconds,
         samples_per_second=batches.rate(step_seconds, record.data_seconds(), workload.settings.accumulate),
         state_bytes=build.state_bytes(optimizer),
-        peak_bytes=peak[0],
-        peak_source=peak[1],
+        peak_bytes=used.peak,
+        peak_source=used.source,
+        reserved_bytes=used.reserved,
+        reserved_begin_bytes=used.reserved_begin,
+        process_bytes=used.process,
         digests=batches.digests,
     )
 

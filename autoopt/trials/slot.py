@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from autoopt.errors import AutooptError, WorkerError
+from autoopt.hardware.cpu import total_memory
 from autoopt.records import Outcome, TrialResult, TrialSpec
 from autoopt.trials.failures import death, oom_kills
 from autoopt.trials.process import Process
@@ -190,7 +191,8 @@ class Slot:
         if reply.signal == signal.SIGKILL:
             kills = oom_kills()
             if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
-                return Outcome.OUT_OF_MEMORY, f"{how}: the kernel ran out of memory"
+                limit = f"{total_memory() / 2**30:.1f} GiB"
+                return Outcome.OUT_OF_MEMORY, f"{how}: the kernel ran out of memory ({limit} in all)"
             return Outcome.CRASHED, f"{how}, possibly for lack of memory"
         return Outcome.CRASHED, how
 

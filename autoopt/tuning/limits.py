@@ -22,7 +22,7 @@ class Limits:
             result: of one of its trials.
             reference: seconds of AdamW's step.
         """
-        seconds = result.step_seconds
+        seconds = None if result.disturbed else result.step_seconds
         if self.memory and result.peak_bytes and result.peak_bytes > self.memory:
             return f"needs {result.peak_bytes / 2**30:.2f} GiB, over the policy's limit"
         if self.step_time and seconds and seconds > self.step_time:

@@ -192,6 +192,9 @@ class Planner:
         """Drops an optimizer that cannot be used or exceeds the policy's limits."""
         if arm.name == BASELINE:
             return
+        # A second trial would ask for the same bytes, unless somebody else held them.
+        if result.shortage is not None and not result.disturbed and not arm.dropped:
+            arm.dropped = f"failed: {result.message}"
         if arm.failures() >= 2 and not arm.dropped:  # one in flight may still end well, without a message
             arm.dropped = f"failed twice: {result.message}"
         over = self.limits.exceeded(result, self.plan.step_seconds)

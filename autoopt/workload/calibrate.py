@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Iterator
@@ -51,15 +52,26 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
     begin = time.perf_counter()
     loss.backward()  # type: ignore[no-untyped-call]
     sparse = any(p.grad is not None and p.grad.is_sparse for p in model.parameters())
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=0.0) if sparse else torch.optim.AdamW(parameters, lr=0.0)
     warm, timed = (1, 3) if quick else (_WARM, _TIMED)
     compute: list[float] = []
     waiting: list[float] = []
+    parameters = [p for p in model.parameters() if p.requires_grad]
     norms: list[float] = []
+    optimizers = _optimizers(workload, model, sparse)
+    optimizer, spare = next(optimizers), not sparse
     try:
         for index in range(warm + timed):
-            waited, took = _step(workload, model, optimizer, batches)
+            fits = True
+            try:
+                waited, took = _step(workload, model, optimizer, batches)
+            except (RuntimeError, MemoryError) as error:
+                if not spare or not ran_out(error):
+                    raise
+                fits = False
+            if not fits:  # outside the handler, whose traceback holds on to tensors
+                del optimizer
+                optimizer, spare = next(optimizers), False
+                waited, took = _step(workload, model, optimizer, batches)
             compute.append(took)
             waiting.append(waited)
             if not sparse and workload.settings.clip is None:
@@ -80,6 +92,26 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
         autocasts,
         norms,
     )
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an allocation of torch's failed: on a GPU with a class of its own, on the CPU with a text."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _optimizers(workload: Workload, model: nn.Module, sparse: bool) -> Iterator[torch.optim.Optimizer]:
+    """What steps are timed with: AdamW, and where its state does not fit SGD, so that frugal optimizers have a chance."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not sparse:
+        yield torch.optim.AdamW(parameters, lr=0.0)
+        model.zero_grad(set_to_none=True)
+        gc.collect()
+        if workload.device.type == "cuda":
+            torch.cuda.empty_cache()
+        workload.note(
+            "A step with AdamW does not fit into memory: steps were timed with SGD, which keeps no state."
+        )
+    yield torch.optim.SGD(parameters, lr=0.0)
 
 
 def _step(

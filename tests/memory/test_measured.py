@@ -238,3 +238,19 @@ def test_on_a_gpu_the_allocators_peak_is_read() -> None:
     assert size > 3 * FLOAT * inputs.numel()
     held = memory.process_bytes()
     assert held is None or held > size
+
+
+def test_a_step_that_fails_leaves_nothing_behind() -> None:
+    """Tanh keeps its own result: without care that cycle would outlive the step, and hold memory that ran out."""
+    model, inputs = net(), torch.randn(50, 32)
+    seen: list[weakref.ref[torch.UntypedStorage]] = []
+
+    def step() -> None:
+        out = model(inputs)
+        seen.append(weakref.ref(out.untyped_storage()))
+        raise MemoryError("full")
+
+    with pytest.raises(MemoryError), StepMemory(model, CPU):
+        step()
+    gc.collect()
+    assert seen[0]() is None

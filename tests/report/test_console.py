@@ -229,7 +229,12 @@ def test_the_best_trial_is_the_best_of_the_longest() -> None:
     assert watch.best == long
     lost = long.model_copy(update={"outcome": Outcome.CRASHED, "loss": None, "message": "killed by\nSIGSEGV"})
     assert watch.event(TrialFinished(at=0.0, result=lost)) == ["adamw lr 0.0024: crashed, killed by SIGSEGV"]
-    assert (watch.done, watch.failed) == (4, 1)
+    short = lost.model_copy(
+        update={"outcome": Outcome.OUT_OF_MEMORY, "message": "out of memory on cpu: asked for 1 GiB"}
+    )
+    said = watch.event(TrialFinished(at=0.0, result=short))
+    assert said == ["adamw lr 0.0024: out of memory on cpu: asked for 1 GiB"]
+    assert (watch.done, watch.failed) == (5, 2)
 
 
 def test_where_a_metric_decides_the_best_is_the_best_by_it() -> None:

@@ -70,3 +70,34 @@ def test_a_crash_in_the_user_s_code_ends_one_trial_and_its_loaders(tmp_path: Pat
         assert (after.loss, after.digests) == (before.loss, before.digests)
         assert after.digests
     until(lambda: not any(psutil.pid_exists(pid) for pid in loaders()), seconds=5)
+
+
+HUNGRY = MODEL.replace(
+    "def loss(model, batch):",
+    """
+def loss(model, batch):
+    if Path(__file__).with_name("hungry").exists():
+        torch.empty(len(batch[0]), 1 << 38, dtype=torch.uint8)  # 256 GiB a sample; nobody grants 2 TiB
+""",
+).replace("num_workers=1, worker_init_fn=_tell", "num_workers=0")
+
+
+def test_memory_that_runs_out_is_an_answer_and_the_next_trial_is_clean(tmp_path: Path) -> None:
+    target, hungry = tmp_path / "model.py", tmp_path / "hungry"
+    target.write_text(HUNGRY)
+    with Pool(str(target), log_dir=tmp_path, threads=1) as pool:
+        pool.start()
+        hungry.touch()
+        short = result_of(pool, spec(1, "adamw", steps=20))
+        hungry.unlink()
+        assert short.outcome is Outcome.OUT_OF_MEMORY
+        assert short.shortage is not None
+        assert short.shortage.asked == 8 << 38
+        assert short.shortage.free is not None
+        assert 0 < short.shortage.free < 8 << 38
+        assert (short.shortage.batch, short.shortage.fits) == (8, None)
+        assert "no step fits, not even with a batch of one sample" in short.message
+        after = result_of(pool, spec(2, "adamw", steps=20))
+        assert (after.outcome, after.shortage) == (Outcome.COMPLETED, None)
+        assert after.process_bytes is not None
+        assert after.process_bytes > 10**7
