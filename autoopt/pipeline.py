@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt import policy as policies
 from autoopt.job import Job, default_out, make_job
 from autoopt.records import Flags, Recommendation
-from autoopt.sitting import run_job
+from autoopt.sitting import TIMING_SHARE, run_job
 from autoopt.units import parse_duration
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def choose(
         stack.callback(RngState().restore)
         from autoopt.hardware import devices
         from autoopt.report import console
+        from autoopt.trials.engine import WorkloadEngine
         from autoopt.trials.inprocess import InProcess
         from autoopt.workload import from_callables
 
@@ -159,6 +161,7 @@ def choose(
             device=chosen.name,
         )
         stack.callback(workload.close)
-        found = run_job(job, runner=InProcess(workload))
+        engine = partial(WorkloadEngine, timing_seconds=TIMING_SHARE * job.budget)
+        found = run_job(job, runner=InProcess(workload, engine))
         assert isinstance(found, Recommendation)
         return found

@@ -162,7 +162,9 @@ class WorkloadReport(Record):
     relative_step_seconds: dict[str, float] = Field(
         {}, description="optimizer -> seconds of a training step over those with AdamW, where it was timed"
     )
-    step_costs: StepCosts | None = Field(None, description="how the optimizers' steps were timed, and their spread")
+    step_costs: StepCosts | None = Field(
+        None, description="how the optimizers' steps were timed, and their spread"
+    )
     data_seconds: float = Field(description="median wait for the batches of one step")
     tokens_per_batch: int | None = Field(None, description="of the first batch; None: it holds no tokens")
     tokens: str = Field("", description="what was counted as tokens: 'int64[16, 64] into wte'")
@@ -217,7 +219,9 @@ class Speed(Record):
     backward: Timing | None = None
     optimizer: Timing | None = Field(None, description="unscaling, clipping and the optimizer's own step")
     step: Timing = Field(description="all but the wait for data")
-    period: int = Field(1, description="steps after which the optimizer's cost repeats; above 1, means are told")
+    period: int = Field(
+        1, description="steps after which the optimizer's cost repeats; above 1, means are told"
+    )
     warmup_steps: int = Field(description="at the start, that were not measured")
     warmup_seconds: float = Field(description="of those")
     compile_seconds: float | None = Field(None, description="of torch.compile in this trial; None: not known")
@@ -333,7 +337,9 @@ class Row(Record):
     loss_at_equal_time: float | None = Field(
         None, description="loss after as many seconds as the recommended one's whole run; interpolated"
     )
-    pareto: bool = Field(False, description="nothing is as good in loss, step time and memory, and better in one")
+    pareto: bool = Field(
+        False, description="nothing is as good in loss, step time and memory, and better in one"
+    )
     seconds_to_adamw: float | None = Field(
         None, description="until its training loss is what that of tuned AdamW is at the end of as many steps"
     )

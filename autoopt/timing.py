@@ -8,6 +8,7 @@ took while the device was still busy.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -68,10 +69,10 @@ class Stopwatch:
         if self.on_device and self._marks:
             torch.cuda.synchronize(self._device)
         between: Callable[[Any, Any], float] = _between_events if self.on_device else _between_times
-        laps = []
+        laps: list[Lap] = []
         for marks in self._marks:
             lap: dict[str, float] = {}
-            for (_, before), (part, after) in zip(marks, marks[1:], strict=False):
+            for (_, before), (part, after) in itertools.pairwise(marks):
                 lap[part] = lap.get(part, 0.0) + between(before, after)
             laps.append(lap)
         return laps
@@ -79,7 +80,7 @@ class Stopwatch:
     def _now(self) -> Any:
         if not self.on_device:
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
 

@@ -34,13 +34,17 @@ class Engine(Protocol):
 
 
 class WorkloadEngine:
-    """The engine for a workload that is already loaded, e.g. from callables in this process."""
+    """The engine for a workload that is already loaded, e.g. from callables in this process.
 
-    def __init__(self, workload: Workload) -> None:
-        self._workload = workload
+    Args:
+        timing_seconds: that timing the optimizers may take when it reports.
+    """
+
+    def __init__(self, workload: Workload, timing_seconds: float | None = None) -> None:
+        self._workload, self._timing_seconds = workload, timing_seconds
 
     def load(self, *, full: bool) -> WorkloadReport | None:
-        return self._workload.report() if full else None
+        return self._workload.report(timing_seconds=self._timing_seconds) if full else None
 
     def execute(self, spec: TrialSpec) -> Iterator[Progress | TrialResult]:
         from autoopt.trials.execute import execute
@@ -75,7 +79,7 @@ class FileEngine:
         # The first optimizer of a process imports torch's compiler (over a second): paid here, in parallel
         # with the other workers, and not by the first trial.
         torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-        self._engine = WorkloadEngine(workload)
+        self._engine = WorkloadEngine(workload, request.timing_seconds)
         return self._engine.load(full=full)
 
     def execute(self, spec: TrialSpec) -> Iterator[Progress | TrialResult]:

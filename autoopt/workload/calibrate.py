@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from autoopt.workload import tokens
 from autoopt.workload.data import clone
 from autoopt.workload.probes import counting_autocast, outside
 
@@ -35,6 +36,8 @@ class Calibration:
     sparse: bool
     outside: list[Tensor]
     autocasts: list[str]
+    looked: tokens.Looked
+    """What the model looked up for the first batch; see `tokens`."""
 
 
 def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = False) -> Calibration:
@@ -44,7 +47,8 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
     """
     batches = workload.batches(seed)
     batch = clone(next(batches))
-    with workload.autocast(), counting_autocast() as autocasts:  # ours is entered before the counting
+    with workload.autocast(), counting_autocast() as autocasts, tokens.looking(model) as looked:
+        # Ours is entered before the counting.
         loss = workload.loss(model, clone(batch))
     strangers = outside(loss, model)
     begin = time.perf_counter()
@@ -74,6 +78,7 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
         sparse,
         strangers,
         autocasts,
+        looked,
     )
 
 

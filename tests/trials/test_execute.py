@@ -368,3 +368,31 @@ def test_memory_of_a_step_holds_weights_gradients_and_state(made: Make) -> None:
     assert found.peak_source == "tracked"
     assert found.peak_bytes is not None
     assert found.peak_bytes >= 4 * size
+
+
+def test_the_time_of_a_step_is_told_by_its_parts(made: Make) -> None:
+    results = {name: _last(made(), name, steps=STEPS) for name in ("adamw", "adahessian")}
+    speed = results["adamw"].speed
+    assert speed is not None
+    assert speed.forward is not None
+    assert speed.backward is not None
+    assert speed.optimizer is not None
+    assert (speed.clock, speed.steps, speed.warmup_steps) == ("host", STEPS - 3, 3)
+    parts = speed.forward.seconds + speed.backward.seconds + speed.optimizer.seconds
+    assert parts == pytest.approx(speed.step.seconds, rel=0.3)
+    assert speed.warmup_seconds > 0
+    assert speed.compile_seconds == 0
+    assert results["adamw"].step_seconds == speed.step.seconds
+    assert results["adamw"].samples_per_second == speed.samples_per_second
+    inside = results["adahessian"].speed
+    assert inside is not None
+    assert inside.forward is None
+
+
+def _last(workload: Workload, name: str, steps: int) -> TrialResult:
+    spec = TrialSpec(
+        id=1, stage="test", optimizer=name, hyper=registry.get(name).start(), steps=steps, seed=0
+    )
+    *_, result = execute(workload, spec)
+    assert isinstance(result, TrialResult)
+    return result
