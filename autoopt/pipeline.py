@@ -26,6 +26,7 @@ def profile(
     epochs: float | None = None,
     budget: str | float | None = None,
     policy: str | Path | None = None,
+    limit: str | None = None,
     optimizers: Sequence[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
@@ -45,6 +46,8 @@ def profile(
         steps: optimizer steps of the real run; else `epochs`, else the file's STEPS, else 1000.
         budget: wall-clock of everything, "90s", "5m" (the default), "1h30m" or seconds.
         policy: name of a shipped policy ("balanced" unless given), or a file.
+        limit: what an optimizer may cost, over the policy's own limits: "memory=20GB,step_time=0.2s"; "step_time=2x" is
+            relative to AdamW's. What costs more is not recommended.
         optimizers: registry names to compare; the policy's candidates unless given.
         device: "auto", "cpu", "cuda:0", or several: "cuda:0,cuda:1".
         workers: trials at once; as many as cores and memory allow unless given.
@@ -72,6 +75,7 @@ def profile(
         resume=resume,
         budget=budget,
         policy=policy,
+        limit=limit,
         flags=Flags(steps=steps, epochs=epochs, precision=precision, **flags),
         arguments=args,
         optimizers=optimizers,
@@ -95,6 +99,7 @@ def choose(
     steps: int | None = None,
     budget: str | float = "5m",
     policy: str | Path = "balanced",
+    limit: str | None = None,
     optimizers: Sequence[str] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -114,7 +119,7 @@ def choose(
         loss: `loss(model, batch)`; not needed when `model(**batch)` returns `.loss`.
         val: held-out batches like `train`; a share of `train` is held out when it is missing.
         steps: optimizer steps of the real run (1000 unless given).
-        budget, policy, optimizers, device, seed: as in `profile`.
+        budget, policy, limit, optimizers, device, seed: as in `profile`.
         out: where to write the four files; nothing is kept unless given.
         configure_optimizers: today's optimizer, `configure_optimizers(model)`: the baseline.
         progress: whether to show plan and progress on stderr.
@@ -142,7 +147,7 @@ def choose(
             target="choose",
             out=Path(out) if out is not None else Path(),
             budget=parse_duration(budget),
-            policy=policies.load(str(policy)),
+            policy=policies.load(str(policy)).limited(limit),
             flags=settings,
             optimizers=list(optimizers) if optimizers is not None else None,
             seed=seed,

@@ -379,7 +379,9 @@ def test_the_time_of_a_step_is_told_by_its_parts(made: Make) -> None:
     assert speed.optimizer is not None
     assert (speed.clock, speed.steps, speed.warmup_steps) == ("host", STEPS - 3, 3)
     parts = speed.forward.seconds + speed.backward.seconds + speed.optimizer.seconds
-    assert parts == pytest.approx(speed.step.seconds, rel=0.3)
+    assert (
+        0 < parts < 1.2 * speed.step.seconds
+    )  # medians of parts on a busy machine: less than that of the sum
     assert speed.warmup_seconds > 0
     assert speed.compile_seconds == 0
     assert results["adamw"].step_seconds == speed.step.seconds
