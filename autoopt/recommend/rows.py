@@ -10,7 +10,7 @@ from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import largest, ratio
 from autoopt.recommend.target import to_adamw
 from autoopt.recommend.trade import ADAMW, trade
-from autoopt.records import Expected, Row
+from autoopt.records import BASELINE, Expected, Row
 from autoopt.tuning.arm import Arm, Key
 from autoopt.tuning.verdict import Verdict, at_equal_time, pareto
 
@@ -79,8 +79,19 @@ def _front(e: Evidence, expected: dict[str, Expected]) -> set[str]:
             return x.loss if metric is None else None
         return -x.metric if metric[1] == "max" else x.metric
 
+    # Trials run among others; steps that were timed side by side are the fairer, where they are known of all.
+    base = e.report.baseline.registry_name or ""
+    timed = {n: e.planner.pace.timed(base if n == BASELINE else n) for n in within}
+    fair = all(value is not None for value in timed.values())
     return pareto(
-        {n: (worth(x), x.step_seconds, x.peak_bytes if peaks else x.state_bytes) for n, x in within.items()}
+        {
+            n: (
+                worth(x),
+                timed[n] if fair else x.step_seconds,
+                x.peak_bytes if peaks else x.state_bytes,
+            )
+            for n, x in within.items()
+        }
     )
 
 

@@ -45,8 +45,8 @@ _MOST_PARAMETERS = 50_000_000
 """Above, a step is all computation and the states of a dozen optimizers would fill the memory."""
 _STATES = 1 << 30
 """Bytes of states that are alive at once; more optimizers take their turns in groups, AdamW in each."""
-_ENOUGH, _FEWEST, _MOST = 4, 3, 16
-"""Rounds after which a pass ends once `SECONDS` are over, without which nothing is told, and of a fast model."""
+_ENOUGH, _MOST = 4, 16
+"""Rounds after which a pass ends once `SECONDS` are over, and those of a fast model."""
 _SECOND_ORDER = 4.0
 """Times of forward and backward that a second-order step may take."""
 _DEAR = 0.1
@@ -90,7 +90,7 @@ def measure(
         seconds: that the pass may take, imports excluded. It ends after four rounds and two seconds if it can.
 
     Returns:
-        `None` where nothing was timed: a large model, AdamW that cannot be used, too little time for three rounds.
+        `None` where nothing was timed: a large model, AdamW that cannot be used, no time to build it.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     number = sum(p.numel() for p in parameters)
@@ -219,8 +219,9 @@ class _Track:
             for runner in [*first[turn], *last[turn]]:
                 runner.seconds.append(self._timed(partial(self._step, runner)) / period(runner.optimizer))
         for runner in runners:
-            if runner not in turns:
-                runner.seconds = [runner.once / period(runner.optimizer)]
+            # The step before the rounds counts as one of them: on a slow machine there may be no other.
+            runner.seconds.insert(0, runner.once / period(runner.optimizer))
+        self.shared.insert(0, self._once)
         return self.shared
 
     def _dear(self, seconds: float) -> bool:
@@ -274,10 +275,7 @@ def _per_step(workload: Workload, batch: Any, tokens: int | None) -> tuple[int |
 def _costs(
     runners: Sequence[_Runner], shared: Sequence[float], per_step: tuple[int | None, int | None]
 ) -> Iterator[StepCost]:
-    """Medians and quartiles over the rounds; nothing where there were too few."""
-    if len(shared) < _FEWEST:
-        return
-
+    """Medians and quartiles over the rounds."""
     middle_shared = statistics.median(shared)
 
     def whole(runner: _Runner) -> list[float]:

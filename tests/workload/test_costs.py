@@ -109,6 +109,26 @@ def test_those_that_cannot_be_used_or_fail_are_left_out(
     assert "sgd" in found
 
 
+def test_a_machine_without_time_for_rounds_still_tells_what_is_dear(
+    measured: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dear(torch.optim.Adagrad):
+        def step(self, closure: Any = None) -> Any:
+            time.sleep(0.1)
+            return super().step(closure)
+
+    class Slow(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.03)
+            return super().forward(input)
+
+    monkeypatch.setattr(torch.optim, "Adagrad", Dear)
+    monkeypatch.setattr(costs, "_MOST", 0)
+    found = by_name(measured(lambda: Slow(WIDTH, 1)))
+    assert {c.rounds for c in found.values()} == {1}
+    assert found["adagrad"].relative > 2
+
+
 def test_without_adamw_there_is_nothing_to_compare_with(measured: Callable[..., Any]) -> None:
     assert measured(unavailable=["adamw"]) is None
 
