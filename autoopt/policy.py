@@ -147,7 +147,7 @@ class Limits(_Part):
         >>> Limits(memory="8GB").within("step_time=2x").words()
         'memory=8GB, step_time=2x'
         """
-        names, found = list(Limits.model_fields), dict[str, str]()
+        names, found = list(Limits.model_fields), dict[str, str | float]()
         hint = (
             "Write it like --limit memory=20GB,step_time=0.2s; step_time may also be 2x, relative to AdamW's."
         )
@@ -159,7 +159,10 @@ class Limits(_Part):
                 raise UsageError(f"There is no limit {name!r}.", f"{_nearest(name, names)} {hint}")
             if name in found:
                 raise UsageError(f"--limit names {name} twice.", hint)
-            found[name] = value
+            # A bare number is what it is in a policy file: bytes, or seconds.
+            found[name] = (
+                float(value) if re.fullmatch(r"\d+\.\d+|\d+", value) and name == "step_time" else value
+            )
         try:
             return Limits.model_validate({**self.model_dump(), **found})
         except ValidationError as error:

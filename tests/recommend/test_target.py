@@ -47,7 +47,7 @@ def test_the_seconds_are_steps_times_its_own_pace() -> None:
     n = longest()
     found = rows(muon_curve=falling(0.0, n))
     assert found["adamw"].seconds_to_adamw == pytest.approx(0.01 * n, rel=1e-3)
-    assert found["muon"].seconds_to_adamw == pytest.approx(0.02 * 0.545 * n, rel=0.02)
+    assert found["muon"].seconds_to_adamw == pytest.approx(0.02 * 0.525 * n, rel=0.02)
     assert f"{n} steps" in found["muon"].seconds_to_adamw_reason
 
 

@@ -24,7 +24,8 @@ def test_a_decided_difference_is_told_in_percent_and_costs_in_times() -> None:
         {"adamw": 0.01, "muon": 0.02, "sgd": 0.01},
     )
     told = trades(rec)
-    assert told["muon"] == "40 % lower loss than AdamW, 1 x its state, 2 x its step"
+    # Its step was timed beside AdamW's before the trials, which are not alone on the machine.
+    assert told["muon"] == "40 % lower loss than AdamW, 1 x its state, 1.8 x its step"
     assert told["sgd"].startswith("100 % higher loss than AdamW")
     assert told["adamw"] == ""
 
