@@ -51,11 +51,13 @@ def _loss(e: Evidence, key: Key, seen: Expected, adamw: Key, its: Expected) -> s
     mine, theirs = (seen.metric, its.metric) if metric else (seen.loss, its.loss)
     if mine is None or theirs is None:
         return f"{what} not known"
-    lower = mine < theirs
-    shown_better = lower if not metric or metric[1] == "min" else mine > theirs
-    if not (better >= _DECIDED and shown_better) and not (better <= 1 - _DECIDED and not shown_better):
+    direction = "lower" if mine < theirs else "higher"
+    shown = (mine < theirs) == (metric is None or metric[1] == "min")
+    if 1 - _DECIDED < better < _DECIDED:
         return f"the same {what} as AdamW within noise"
-    direction = "lower" if lower else "higher"
+    if shown != (better >= _DECIDED):
+        believed = "better" if better >= _DECIDED else "worse"
+        return f"believed {believed} than AdamW, though its {what} was {difference(mine, theirs)} {direction}"
     return f"{difference(mine, theirs)} {direction} {what} than AdamW"
 
 

@@ -99,23 +99,21 @@ def front(rec: Recommendation) -> list[str]:
 
 
 def _parts(speed: Speed) -> str:
-    whole = speed.data.seconds + speed.step.seconds
+    names = ("forward", "backward", "optimizer")
+    parts = [p for p in (speed.forward, speed.backward, speed.optimizer) if p is not None]
+    # Shares of the sum of the parts: on a busy machine it is less than the median of whole steps.
+    whole = speed.data.seconds + (sum(p.seconds for p in parts) if parts else speed.step.seconds)
 
     def share(seconds: float) -> str:
         return f"{100 * seconds / whole:.0f} %" if whole > 0 else "?"
 
-    words = [f"{duration(whole)}: waiting for data {share(speed.data.seconds)}"]
-    if speed.forward is None or speed.backward is None or speed.optimizer is None:
-        words.append(f"forward, backward and optimizer {share(speed.step.seconds)}, one inside the other")
+    words = [
+        f"{duration(speed.data.seconds + speed.step.seconds)}: waiting for data {share(speed.data.seconds)}"
+    ]
+    if parts:
+        words += [f"{name} {share(part.seconds)}" for name, part in zip(names, parts, strict=True)]
     else:
-        words += [
-            f"{name} {share(part.seconds)}"
-            for name, part in (
-                ("forward", speed.forward),
-                ("backward", speed.backward),
-                ("optimizer", speed.optimizer),
-            )
-        ]
+        words.append(f"forward, backward and optimizer {share(speed.step.seconds)}, one inside the other")
     return ", ".join(words)
 
 
