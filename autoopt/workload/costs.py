@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from autoopt.errors import AutooptError
 from autoopt.optim import build, groups, registry
 from autoopt.optim._curvature import CurvatureOptimizer
 from autoopt.optim.groups import Group
@@ -53,8 +52,6 @@ _DEAR = 0.1
 """Share of the time that one thing may take in every round: what takes more is timed once, before the rounds."""
 _LONGEST_PERIOD = 16
 """Steps of a period beyond which only the trials tell what an optimizer costs."""
-_FAILURES = (AutooptError, RuntimeError, MemoryError)
-"""Of an optimizer that cannot serve this model; trials will say why."""
 
 
 @dataclass
@@ -108,7 +105,12 @@ def measure(
         runners = track.line_up(heat, split)
         if not any(r.name == "adamw" for r in runners):
             continue
-        shared += track.run(runners)
+        try:
+            shared += track.run(runners)
+        except (RuntimeError, MemoryError) as error:  # they all took two steps before
+            why = str(error).strip().splitlines() or [type(error).__name__]
+            workload.note(f"Timing the steps of {', '.join(r.name for r in runners)} was given up: {why[0]}")
+            continue
         for cost in _costs(runners, track.shared, _per_step(workload, batch, tokens)):
             timed.setdefault(cost.optimizer, cost)
     model.zero_grad(set_to_none=True)
@@ -189,10 +191,13 @@ class _Track:
             whole = Need.SECOND_ORDER in spec.needs
             if whole and self._dear(_SECOND_ORDER * self._once):
                 continue  # its graph may not fit into the memory
-            with suppress(*_FAILURES):
+            with suppress(Exception):  # it cannot serve this model; trials will say why
                 optimizer = build.build(spec, list(split), {"lr": 1e-6 * spec.start()["lr"]})
                 if period(optimizer) > _LONGEST_PERIOD or whole != isinstance(optimizer, CurvatureOptimizer):
                     continue
+                training = getattr(optimizer, "train", None)
+                if callable(training):  # schedule-free ones keep two sets of weights
+                    training()
                 runner = _Runner(spec.name, optimizer, whole, 0.0)
                 self._step(runner)
                 runner.once = self._timed(partial(self._step, runner))
@@ -204,10 +209,8 @@ class _Track:
     def run(self, runners: list[_Runner]) -> list[float]:
         """Rounds until the time is up; the seconds of forward and backward in each."""
         turns = [r for r in runners if r.name == "adamw" or not self._dear(r.once)]
-        first, last = (
-            [r for r in turns if not r.whole],
-            [r for r in turns if r.whole],
-        )  # which leave no gradients
+        first = [r for r in turns if not r.whole]
+        last = [r for r in turns if r.whole]  # they leave no gradients for others
         both = not self._dear(self._once)
         a_round = sum(r.once for r in turns) + both * self._once
         while len(self.shared) < _MOST:
