@@ -19,7 +19,7 @@ from autoopt.tuning.knowledge import Knowledge
 from autoopt.tuning.limits import Limits
 from autoopt.tuning.plan import Costs, describe
 from autoopt.tuning.planner import Planner
-from autoopt.units import parse_bytes
+from autoopt.units import parse_bytes, parse_seconds
 
 _LAST = ("adamw", "sgd")
 """Cut last: no comparison is worth much without them."""
@@ -162,9 +162,9 @@ def _epoch(report: WorkloadReport) -> int | None:
 def limits(policy: Policy) -> Limits:
     """The policy's limits in bytes and seconds; "2x" is relative to AdamW's step."""
     memory, step = policy.limits.memory, policy.limits.step_time
-    relative = float(step[:-1]) if isinstance(step, str) else None
+    relative = float(step[:-1]) if isinstance(step, str) and step.endswith("x") else None
     return Limits(
         memory=parse_bytes(memory) if memory is not None else None,
-        step_time=float(step) if step is not None and relative is None else None,
+        step_time=parse_seconds(step) if step is not None and relative is None else None,
         step_time_relative=relative,
     )

@@ -55,6 +55,7 @@ def make_job(
     resume: bool,
     budget: str | float | None,
     policy: str | Path | None,
+    limit: str | None = None,
     flags: Flags,
     arguments: Sequence[str],
     optimizers: Sequence[str] | None,
@@ -71,7 +72,9 @@ def make_job(
             target,
             out,
             budget=before.budget_seconds if budget is None else parse_duration(budget),
-            policy=Policy.model_validate(before.policy) if policy is None else policies.load(str(policy)),
+            policy=(
+                Policy.model_validate(before.policy) if policy is None else policies.load(str(policy))
+            ).limited(limit),
             flags=before.flags if unset else flags,
             arguments=list(arguments) or before.arguments,
             optimizers=before.optimizers if optimizers is None else list(optimizers),
@@ -85,7 +88,7 @@ def make_job(
         target,
         out,
         budget=parse_duration(DEFAULT_BUDGET if budget is None else budget),
-        policy=policies.load(str(policy or DEFAULT_POLICY)),
+        policy=policies.load(str(policy or DEFAULT_POLICY)).limited(limit),
         flags=flags,
         arguments=list(arguments),
         optimizers=None if optimizers is None else list(optimizers),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt import policy as policies
 from autoopt.job import Job, default_out, make_job
 from autoopt.records import Flags, Recommendation
-from autoopt.sitting import run_job
+from autoopt.sitting import TIMING_SHARE, run_job
 from autoopt.units import parse_duration
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def profile(
     epochs: float | None = None,
     budget: str | float | None = None,
     policy: str | Path | None = None,
+    limit: str | None = None,
     optimizers: Sequence[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
@@ -45,6 +47,8 @@ def profile(
         steps: optimizer steps of the real run; else `epochs`, else the file's STEPS, else 1000.
         budget: wall-clock of everything, "90s", "5m" (the default), "1h30m" or seconds.
         policy: name of a shipped policy ("balanced" unless given), or a file.
+        limit: what an optimizer may cost, over the policy's own limits: "memory=20GB,step_time=0.2s"; "step_time=2x" is
+            relative to AdamW's. What costs more is not recommended.
         optimizers: registry names to compare; the policy's candidates unless given.
         device: "auto", "cpu", "cuda:0", or several: "cuda:0,cuda:1".
         workers: trials at once; as many as cores and memory allow unless given.
@@ -75,6 +79,7 @@ def profile(
         resume=resume,
         budget=budget,
         policy=policy,
+        limit=limit,
         flags=Flags(steps=steps, epochs=epochs, precision=precision, **flags),
         arguments=args,
         optimizers=optimizers,
@@ -99,6 +104,7 @@ def choose(
     steps: int | None = None,
     budget: str | float = "5m",
     policy: str | Path = "balanced",
+    limit: str | None = None,
     optimizers: Sequence[str] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -119,7 +125,7 @@ def choose(
         loss: `loss(model, batch)`; not needed when `model(**batch)` returns `.loss`.
         val: held-out batches like `train`; a share of `train` is held out when it is missing.
         steps: optimizer steps of the real run (1000 unless given).
-        budget, policy, optimizers, device, seed: as in `profile`.
+        budget, policy, limit, optimizers, device, seed: as in `profile`.
         out: where to write the four files; nothing is kept unless given.
         prior: as in `profile`.
         configure_optimizers: today's optimizer, `configure_optimizers(model)`: the baseline.
@@ -138,6 +144,7 @@ def choose(
         stack.callback(RngState().restore)
         from autoopt.hardware import devices
         from autoopt.report import console
+        from autoopt.trials.engine import WorkloadEngine
         from autoopt.trials.inprocess import InProcess
         from autoopt.workload import from_callables
 
@@ -147,7 +154,7 @@ def choose(
             target="choose",
             out=Path(out) if out is not None else Path(),
             budget=parse_duration(budget),
-            policy=policies.load(str(policy)),
+            policy=policies.load(str(policy)).limited(limit),
             flags=settings,
             optimizers=list(optimizers) if optimizers is not None else None,
             seed=seed,
@@ -167,7 +174,8 @@ def choose(
             device=chosen.name,
         )
         stack.callback(workload.close)
-        found = run_job(job, runner=InProcess(workload))
+        engine = partial(WorkloadEngine, timing_seconds=TIMING_SHARE * job.budget)
+        found = run_job(job, runner=InProcess(workload, engine))
         assert isinstance(found, Recommendation)
         return found
 

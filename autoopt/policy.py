@@ -22,7 +22,7 @@ from autoopt.optim.spec import OptimSpec, Range
 from autoopt.policy_file import Located, Problem, read
 from autoopt.policy_options import Tune
 from autoopt.records import Hyper
-from autoopt.units import parse_bytes
+from autoopt.units import parse_bytes, parse_seconds
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -106,7 +106,9 @@ class Limits(_Part):
     """What a recommended optimizer may cost."""
 
     memory: str | int | None = Field(None, description='peak of a step, e.g. "8GB"')
-    step_time: float | str | None = Field(None, description='seconds, or "2x": relative to AdamW\'s step')
+    step_time: float | str | None = Field(
+        None, description='0.5, "200ms", or "2x": relative to AdamW\'s step'
+    )
 
     @field_validator("memory")
     @classmethod
@@ -121,11 +123,59 @@ class Limits(_Part):
     @field_validator("step_time")
     @classmethod
     def _time(cls, value: float | str | None) -> float | str | None:
-        if isinstance(value, str) and not re.fullmatch(r"\d+(\.\d+)?x", value):
-            raise ValueError(f'a step time is seconds (0.5) or relative to AdamW ("2x"), not {value!r}')
-        if value is not None and float(str(value).rstrip("x")) <= 0:
-            raise ValueError("a step time is above zero")
+        if value is None:
+            return None
+        if isinstance(value, str) and (relative := re.fullmatch(r"(\d+(?:\.\d+)?)x", value)):
+            if float(relative[1]) <= 0:
+                raise ValueError("a step time is above zero")
+            return value
+        try:
+            parse_seconds(value)
+        except UsageError as error:
+            if "above zero" in error.message:
+                raise ValueError("a step time is above zero") from error
+            raise ValueError(
+                f'a step time is seconds (0.5, "200ms") or relative to AdamW ("2x"), not {value!r}'
+            ) from error
         return value
+
+    def within(self, text: str) -> Limits:
+        """These limits with those of a command line laid over them.
+
+        Args:
+            text: "memory=20GB,step_time=0.2s"; a limit that is not named stays.
+
+        Raises:
+            UsageError: not of this form, a limit that does not exist, or a size or time that cannot be used.
+
+        >>> Limits(memory="8GB").within("step_time=2x").words()
+        'memory=8GB, step_time=2x'
+        """
+        names, found = list(Limits.model_fields), dict[str, str | float]()
+        hint = (
+            "Write it like --limit memory=20GB,step_time=0.2s; step_time may also be 2x, relative to AdamW's."
+        )
+        for part in text.split(","):
+            name, equals, value = (word.strip() for word in part.partition("="))
+            if not equals or not value or not name:
+                raise UsageError(f"--limit {text!r} cannot be read at {part.strip()!r}.", hint)
+            if name not in names:
+                raise UsageError(f"There is no limit {name!r}.", f"{_nearest(name, names)} {hint}")
+            if name in found:
+                raise UsageError(f"--limit names {name} twice.", hint)
+            # A bare number is what it is in a policy file: bytes, or seconds.
+            found[name] = (
+                float(value) if re.fullmatch(r"\d+\.\d+|\d+", value) and name == "step_time" else value
+            )
+        try:
+            return Limits.model_validate({**self.model_dump(), **found})
+        except ValidationError as error:
+            what = re.sub("^Value error, ", "", error.errors()[0]["msg"]).rstrip(".")
+            raise UsageError(f"--limit {text!r}: {what}.", hint) from None
+
+    def words(self) -> str:
+        """The limits as they are given; empty without any."""
+        return ", ".join(f"{name}={value}" for name, value in self.model_dump().items() if value is not None)
 
 
 class Policy(_Part):
@@ -149,6 +199,14 @@ class Policy(_Part):
     candidates: dict[str, Candidate] = Field(min_length=1, description="most promising first")
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    def limited(self, text: str | None) -> Policy:
+        """The policy with limits of a command line laid over its own; itself where none are given.
+
+        Raises:
+            UsageError: see `Limits.within`.
+        """
+        return self if text is None else self.model_copy(update={"limits": self.limits.within(text)})
 
     @field_validator("candidates", mode="before")
     @classmethod

@@ -37,10 +37,11 @@ def ledger(
     """
     names = ("import", "calibrate", "build", "data", "compile", "train", "evaluate")
     spent = dict.fromkeys(names, 0.0)
-    measured = sum(v for k, v in report.seconds.items() if k not in ("import", "first_step"))
+    measured = sum(v for k, v in report.seconds.items() if k not in ("import", "first_step", "compile"))
+    compiled = report.seconds.get("compile", 0.0)
     spent["calibrate"] = workers * measured
-    spent["import"] = workers * max(0.0, begin - measured)
-    spent["compile"] = workers * report.seconds.get("compile", 0.0)
+    spent["compile"] = workers * compiled
+    spent["import"] = workers * max(0.0, begin - measured - compiled)
     for result in results:
         for name in ("build", "data", "train", "evaluate"):
             spent[name] += result.seconds.get(name, 0.0)

@@ -101,6 +101,38 @@ class GroupRecord(Record):
     decay_scale: float = 1.0
 
 
+class StepCost(Record):
+    """A training step with one optimizer, timed before the trials; without the wait for data."""
+
+    optimizer: str
+    seconds: float = Field(description="of a whole step: forward, backward, optimizer; median over rounds")
+    low: float = Field(description="lower quartile")
+    high: float = Field(description="upper quartile")
+    relative: float = Field(description="median of the ratios to AdamW's step of the same round")
+    relative_low: float
+    relative_high: float
+    own_seconds: float | None = Field(
+        None, description="of the optimizer's part; None: forward and backward happen inside it"
+    )
+    rounds: int
+    samples_per_second: float | None = None
+    tokens_per_second: float | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Of the step that is the optimizer's own."""
+        return None if self.own_seconds is None else min(1.0, self.own_seconds / self.seconds)
+
+
+class StepCosts(Record):
+    """The timing pass: round after round every optimizer in turn, so that a drift of the machine meets all alike."""
+
+    shared_seconds: float = Field(description="of forward, backward and clipping, median over rounds")
+    seconds: float = Field(description="that the pass took, imports excluded")
+    imports: dict[str, float] = Field(default={}, description="package -> seconds of its import")
+    optimizers: list[StepCost]
+
+
 class WorkloadReport(Record):
     """What is known once a worker has loaded the user's file and run a step."""
 
@@ -131,7 +163,12 @@ class WorkloadReport(Record):
     relative_step_seconds: dict[str, float] = Field(
         {}, description="optimizer -> seconds of a training step over those with AdamW, where it was timed"
     )
+    step_costs: StepCosts | None = Field(
+        None, description="how the optimizers' steps were timed, and their spread"
+    )
     data_seconds: float = Field(description="median wait for the batches of one step")
+    tokens_per_batch: int | None = Field(None, description="of the first batch; None: it holds no tokens")
+    tokens: str = Field("", description="what was counted as tokens: 'int64[16, 64] into wte'")
     eval_batch_seconds: float
     gradient_norms: list[float] = Field(
         default=[], description="of the calibration's steps, at the initial weights; empty where CLIP is set"
@@ -197,6 +234,39 @@ class DeviceUse(Record):
     others: int | None = Field(None, description="used less ours: the driver's own and other processes'")
 
 
+class Timing(Record):
+    """Seconds of a part of a step: the median, or the mean where the optimizer's cost is periodic; and quartiles."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+class Speed(Record):
+    """Where the time of a trial's steps went, warm-up excluded."""
+
+    clock: Literal["host", "device"] = Field(description="the host's clock, or events of the device")
+    steps: int = Field(description="that were measured")
+    data: Timing = Field(description="waiting for batches; with events: the device stood idle for them")
+    forward: Timing | None = Field(None, description="None, as the next two: inside the optimizer's step")
+    backward: Timing | None = None
+    optimizer: Timing | None = Field(None, description="unscaling, clipping and the optimizer's own step")
+    step: Timing = Field(description="all but the wait for data")
+    period: int = Field(
+        1, description="steps after which the optimizer's cost repeats; above 1, means are told"
+    )
+    warmup_steps: int = Field(description="at the start, that were not measured")
+    warmup_seconds: float = Field(description="of those")
+    compile_seconds: float | None = Field(None, description="of torch.compile in this trial; None: not known")
+    samples_per_second: float | None = Field(None, description="the wait for data included")
+
+    @property
+    def data_share(self) -> float:
+        """Of a step that is waiting for data."""
+        whole = self.data.seconds + self.step.seconds
+        return self.data.seconds / whole if whole > 0 else 0.0
+
+
 class TrialResult(Record):
     """What became of a trial. A failure is a value: `outcome` and a `message` that helps."""
 
@@ -210,6 +280,7 @@ class TrialResult(Record):
     seconds: dict[str, float] = Field(default={}, description="build, data, train, evaluate, total")
     step_seconds: float | None = Field(None, description="median compute of a step, warm-up excluded")
     samples_per_second: float | None = None
+    speed: Speed | None = Field(None, description="None: too few steps to tell")
     state_bytes: int | None = Field(None, description="optimizer state, counted tensor by tensor")
     peak_bytes: int | None = None
     peak_source: Literal["allocator", "tracked", "unknown"] = "unknown"
@@ -293,6 +364,7 @@ class Expected(Record):
     seeds: int
     step_seconds: float | None
     samples_per_second: float | None
+    tokens_per_second: float | None = None
     state_bytes: int | None
     peak_bytes: int | None
     peak_source: str = "unknown"
@@ -312,7 +384,15 @@ class Row(Record):
     loss_at_equal_time: float | None = Field(
         None, description="loss after as many seconds as the recommended one's whole run; interpolated"
     )
-    pareto: bool = False
+    pareto: bool = Field(
+        False, description="nothing is as good in loss, step time and memory, and better in one"
+    )
+    seconds_to_adamw: float | None = Field(
+        None, description="until its training loss is what that of tuned AdamW is at the end of as many steps"
+    )
+    seconds_to_adamw_reason: str = Field("", description="why it is not known, or how it was told")
+    trade: str = Field("", description="what it trades against AdamW, in a sentence")
+    speed: Speed | None = Field(None, description="of its trial with the most measured steps")
     reason: str = ""
 
 

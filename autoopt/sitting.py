@@ -46,6 +46,8 @@ from autoopt.tuning.planner import Planner
 
 REPORT_SECONDS = 2.5
 """Kept of the budget for choosing, writing the report and ending the workers."""
+TIMING_SHARE = 0.05
+"""Of the budget that timing the optimizers' steps may take; of a fast model it takes a second."""
 _LATE_START = 0.4
 """Share of the budget from which on a start-up is worth a word."""
 
@@ -268,6 +270,7 @@ def _pool(job: Job, run: Run, seconds: float) -> Runner:
         threads=count.threads,
         environment=worker_environment(chosen),
         load_seconds=max(1.0, seconds),
+        timing_seconds=TIMING_SHARE * job.budget,
     )
     return watch(pool, chosen)
 

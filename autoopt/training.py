@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from autoopt.optim._curvature import CurvatureOptimizer
+from autoopt.timing import Stopwatch
 
 if TYPE_CHECKING:
     from autoopt.records import Settings
@@ -69,6 +70,7 @@ def train(
     multiplier: Callable[[int], float],
     settings: Settings | None = None,
     around: Around | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Iterator[StepReport]:
     """Trains `model` for `steps` optimizer steps, yielding after each.
 
@@ -81,6 +83,7 @@ def train(
         multiplier: step (from 0) -> multiple of the base rate.
         settings: accumulation, clipping and precision; the workload's unless given.
         around: what to enter around forward and backward of a step, e.g. a memory measurement.
+        stopwatch: told where each part of a step ends; nothing is timed by parts without one.
 
     Yields:
         A `StepReport` per step. A loss that is not finite is reported, not raised; the step is still taken, so
@@ -92,29 +95,41 @@ def train(
     if isinstance(optimizer, CurvatureOptimizer):
         second_order(optimizer, model, settings.clip, scaler)
     set_mode(optimizer, training=True)
+    mark = stopwatch.mark if stopwatch else _no_mark
 
     def forward(batch: Any) -> Tensor:
         with autocast(device, settings.precision):
             return workload.loss(model, batch) / settings.accumulate
 
     for step in range(steps):
+        if stopwatch:
+            stopwatch.begin(step)
         begin = time.perf_counter()
         taken = [next(batches) for _ in range(settings.accumulate)]
         ready = time.perf_counter()
+        mark("data")
         set_rate(optimizer, multiplier(step))
         optimizer.zero_grad(set_to_none=True)
+        mark("optimizer")
         with around(step) if around else nullcontext():
             if isinstance(optimizer, CurvatureOptimizer):
                 total = float(optimizer.step(partial(_summed, forward, taken)))
                 if scaler:
                     scaler.update()
+                mark("inside")
             else:
-                total = _backward(forward, taken, scaler)
+                total = _backward(forward, taken, scaler, mark)
         if not isinstance(optimizer, CurvatureOptimizer):
             _step(optimizer, parameters, settings.clip, scaler)
+            mark("optimizer")
         workload.after_step(model)
+        mark("other")
         end = time.perf_counter()
         yield StepReport(step + 1, total, end - ready, ready - begin)
+
+
+def _no_mark(part: str) -> None:
+    """Nobody has a stopwatch."""
 
 
 def second_order(
@@ -133,14 +148,19 @@ def _summed(forward: Callable[[Any], Tensor], batches: Sequence[Any]) -> Tensor:
 
 
 def _backward(
-    forward: Callable[[Any], Tensor], batches: Sequence[Any], scaler: torch.amp.GradScaler | None
+    forward: Callable[[Any], Tensor],
+    batches: Sequence[Any],
+    scaler: torch.amp.GradScaler | None,
+    mark: Callable[[str], None],
 ) -> float:
     """Forward and backward of each batch of one step; the step's loss."""
     total = 0.0
     for batch in batches:
         loss = forward(batch)
+        mark("forward")
         torch.autograd.backward(scaler.scale(loss) if scaler else loss)
         total += float(loss.detach())
+        mark("backward")
     return total
 
 

@@ -65,3 +65,24 @@ def parse_bytes(text: str | int) -> int:
     if part is None or unit not in _BYTES:
         raise UsageError(f"{text!r} is not a size in bytes.", "Write it like 8GB or 512MiB.")
     return int(float(part[1]) * _BYTES[unit])
+
+
+def parse_seconds(text: str | float) -> float:
+    """Seconds of "0.2s", "200ms", "150us" or a number: the time of a step.
+
+    Raises:
+        UsageError: not a time, or not above zero.
+
+    >>> parse_seconds("200ms"), parse_seconds("0.2 s"), parse_seconds(0.5)
+    (0.2, 0.2, 0.5)
+    """
+    if isinstance(text, int | float):
+        seconds = float(text)
+    else:
+        part = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|min)\s*", text)
+        if part is None:
+            raise UsageError(f"{text!r} is not the time of a step.", "Write it like 0.2s or 200ms.")
+        seconds = float(part[1]) * {"us": 1e-6, **_SECONDS}[part[2]]
+    if seconds <= 0:
+        raise UsageError("a step time is above zero.", "Write it like 0.2s or 200ms.")
+    return seconds

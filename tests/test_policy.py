@@ -190,3 +190,30 @@ def test_an_installed_package_has_its_policies_inside(
     (inside / "only.yaml").write_text(SOUND.replace("mine", "only"), encoding="utf-8")
     monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path / package)
     assert [p.name for p in policies.shipped()] == ["only"]
+
+
+def test_limits_of_the_command_line_lie_over_those_of_the_policy() -> None:
+    policy = policies.load("balanced").limited("memory=20GB, step_time=0.2s")
+    assert policy.limits.words() == "memory=20GB, step_time=0.2s"
+    assert policy.limited("step_time=2x").limits.words() == "memory=20GB, step_time=2x"
+    assert policy.limited("step_time=0.5").limits.step_time == 0.5
+    assert policy.limited(None) is policy
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("memory", "cannot be read at 'memory'"),
+        ("memory=20GB,", "cannot be read at ''"),
+        ("speed=2x", "no limit 'speed'"),
+        ("memory=8GB,memory=9GB", "memory twice"),
+        ("memory=8 apples", "not a size"),
+        ("step_time=fast", "relative to AdamW"),
+        ("step_time=0x", "above zero"),
+        ("step_time=-1", "relative to AdamW"),
+    ],
+)
+def test_a_limit_that_cannot_be_used_is_told(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        policies.load("balanced").limited(text)
+    assert "--limit memory=20GB,step_time=0.2s" in caught.value.hint

@@ -368,22 +368,20 @@ def test_changes_are_refused_unless_accepted(tmp_path: Path) -> None:
     go(resumed(tmp_path, seed=3), engine)  # what was accepted is no change any more
 
 
-@pytest.mark.parametrize(
-    ("limits", "dropped"),
-    [({"step_time": "0.5x"}, True), ({"step_time": 0.0001}, True), ({"step_time": "5x"}, False)],
-)
-def test_limits_of_the_policy_reach_the_planner(
-    tmp_path: Path, limits: dict[str, Any], dropped: bool
-) -> None:
+def test_what_costs_more_than_the_limits_is_not_recommended(tmp_path: Path) -> None:
     """A fake step takes 1 ms, AdamW's took 1.1 ms in the calibration."""
-    policy = policies.load("balanced").model_copy(update={"limits": policies.Limits(**limits)})
+    policy = policies.load("balanced").limited("step_time=5x,memory=1GB")
     found = go(job(tmp_path, policy=policy))
     assert isinstance(found, Recommendation)
-    rows = {row.optimizer: row for row in found.optimizers}
-    assert (
-        rows["adamw"].status == "dropped" and "over the policy's limit" in rows["adamw"].reason
-    ) is dropped
-    assert (found.recommendation.optimizer == BASELINE) is dropped
+    assert not any("over the limit" in row.reason for row in found.optimizers)
+
+
+@pytest.mark.parametrize("limit", ["step_time=0.5x", "step_time=0.1ms"])
+def test_when_nothing_is_within_the_limits_the_nearest_is_named(tmp_path: Path, limit: str) -> None:
+    with pytest.raises(NoResult, match=f"within the limit {limit}. The nearest is .*, 1 .*allowed") as caught:
+        go(job(tmp_path, policy=policies.load("balanced").limited(limit)))
+    assert caught.value.exit_code == 5
+    assert "Raise the limit" in caught.value.hint
 
 
 def test_a_cancelled_trial_runs_again(tmp_path: Path) -> None:

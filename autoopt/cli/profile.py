@@ -31,6 +31,9 @@ def profile(
     budget: str = typer.Option(None, help="Wall-clock for everything: 90s, 5m, 1h30m. Default: 5m."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and stop there."),
     policy: str = typer.Option(None, help="A policy's name, or a file. Default: balanced."),
+    limit: str = typer.Option(
+        None, help="What may be recommended: memory=20GB,step_time=0.2s (or 2x: relative to AdamW's step)."
+    ),
     optimizers: str = typer.Option(None, help="Compare these only, e.g. adamw,sgd,adan."),
     device: str = typer.Option(None, help="auto, cpu, cuda:0, or several: cuda:0,cuda:1. Default: auto."),
     workers: int = typer.Option(None, min=1, help="Trials at once. Default: what cores and memory allow."),
@@ -66,6 +69,7 @@ def profile(
             resume=resume,
             budget=budget,
             policy=policy,
+            limit=limit,
             flags=_flags(
                 steps=steps,
                 epochs=epochs,

@@ -24,6 +24,7 @@ from autoopt.trials.shortage import way_out
 from autoopt.tuning import options as offered
 from autoopt.tuning.arm import Key
 from autoopt.tuning.field import Option
+from autoopt.tuning.limits import OVER
 from autoopt.tuning.ranking import Difference
 from autoopt.tuning.verdict import Candidate, Verdict, at_equal_time, decide
 
@@ -47,11 +48,13 @@ def recommend(e: Evidence) -> Recommendation:
     Raises:
         NoResult: trials were run, and every one failed or diverged.
     """
+    _refuse_if_nothing_is_within(e)
     counted = [r for r in e.planner.results if r.outcome is not Outcome.CANCELLED]
     if not e.planner.layout.lengths or not counted:
         return _untuned(e)
     candidates = _candidates(e)
     if not candidates:
+        _refuse_if_nothing_is_within(e, final=True)
         raise NoResult(_why_nothing(e), _way_out(e))
     verdict = decide(
         candidates,
@@ -144,7 +147,7 @@ def _candidates(e: Evidence) -> list[Candidate]:
         if arm.dropped and name != BASELINE:
             continue
         option = e.planner.choice(name)
-        if option is None:
+        if option is None or e.planner.over(name):
             continue
         own = e.results_of(name)
         cost = {"time": e.step_seconds(name), "memory": largest(r.peak_bytes for r in own)}
@@ -278,6 +281,33 @@ def _options(e: Evidence, hyper: Hyper) -> str:
     """What it changes beside the optimizer."""
     said = offered.words(hyper, e.report.settings)
     return f" It trains with {said}." if said else ""
+
+
+def _refuse_if_nothing_is_within(e: Evidence, *, final: bool = False) -> None:
+    """Nothing that may be recommended: the limits say why.
+
+    Args:
+        final: no candidate is left, whatever became of the others; else it takes that all are known to be over.
+
+    Raises:
+        NoResult: with the limits, and the optimizer that is nearest to them.
+    """
+    arms = [a for a in e.planner.arms.values() if a.tunable and not a.dropped.startswith("cut")]
+    over = [a for a in arms if a.dropped.startswith(OVER)]
+    tried = any(r.spec.optimizer == BASELINE for r in e.planner.results)
+    if not over or (len(over) < len(arms) and not final) or (tried and not e.planner.over(BASELINE)):
+        return
+
+    def factor(name: str) -> float:
+        excess = e.planner.over(name)
+        return excess.factor if excess else e.planner.pace.typical(name)
+
+    nearest = min(over, key=lambda a: factor(a.name))
+    raise NoResult(
+        f"No optimizer that can be used is within the limit {e.policy.limits.words()}. The nearest is "
+        f"{e.title(nearest.name)}, {nearest.dropped.removeprefix(OVER + ': ')}.",
+        "Raise the limit, or make a step cheaper: a smaller batch, or fewer parameters.",
+    )
 
 
 def _why_nothing(e: Evidence) -> str:

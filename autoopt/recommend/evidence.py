@@ -12,7 +12,7 @@ from typing import Any
 from autoopt.optim.spec import OptimSpec
 from autoopt.policy import Policy
 from autoopt.recommend.numbers import largest, mean, median
-from autoopt.records import BASELINE, Expected, Outcome, TrialResult, WorkloadReport
+from autoopt.records import BASELINE, Expected, Outcome, Speed, TrialResult, WorkloadReport
 from autoopt.tuning.arm import Key, key_of
 from autoopt.tuning.planner import Planner
 from autoopt.tuning.race import FRESH_SEEDS
@@ -129,6 +129,18 @@ class Evidence:
         mine = [r for r in self.results_of(optimizer) if r.step_seconds is not None]
         return [r for r in mine if not r.disturbed] or mine
 
+    def speed(self, optimizer: str) -> Speed | None:
+        """Where the time of its steps went, in the trial with the most of them measured."""
+        told = [r.speed for r in self.results_of(optimizer) if r.speed is not None]
+        return max(told, key=lambda s: s.steps, default=None)
+
+    def tokens_per_second(self, samples_per_second: float | None) -> float | None:
+        """Tokens, where the batches are made of them, as many in each sample as in the first batch."""
+        report = self.report
+        if samples_per_second is None or not report.tokens_per_batch or not report.samples_per_batch:
+            return None
+        return samples_per_second * report.tokens_per_batch / report.samples_per_batch
+
     def title(self, optimizer: str) -> str:
         """An optimizer in words."""
         if optimizer != BASELINE:
@@ -162,6 +174,7 @@ class Evidence:
         by_metric = self.score.metric is not None
         low, high = interval(used, self.noise)
         centre = statistics.fmean(used.values())
+        rate = median(r.samples_per_second for r in self.timed(key[0]))
         return Expected(
             loss=mean(r.loss for r in counted) if by_metric else self.score.unit(centre),
             low=None if by_metric else self.score.unit(low),
@@ -170,7 +183,8 @@ class Evidence:
             steps=steps or 0,
             seeds=len(used),
             step_seconds=self.step_seconds(key[0]),
-            samples_per_second=median(r.samples_per_second for r in self.timed(key[0])),
+            samples_per_second=rate,
+            tokens_per_second=self.tokens_per_second(rate),
             state_bytes=largest(r.state_bytes for r in own),
             peak_bytes=largest(r.peak_bytes for r in own),
             peak_source=next((r.peak_source for r in own if r.peak_bytes), "unknown"),

@@ -8,7 +8,9 @@ from typing import Literal
 
 from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import largest, ratio
-from autoopt.records import Expected, Row
+from autoopt.recommend.target import to_adamw
+from autoopt.recommend.trade import ADAMW, trade
+from autoopt.records import BASELINE, Expected, Row
 from autoopt.tuning.arm import Arm, Key
 from autoopt.tuning.verdict import Verdict, at_equal_time, pareto
 
@@ -31,11 +33,13 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
     best = _best_keys(e, verdict)
     expected = {name: e.expected(key) for name, key in best.items()}
     chosen = expected[verdict.chosen.key[0]]
-    front = pareto({n: (x.loss, x.step_seconds, x.peak_bytes) for n, x in expected.items()})
+    front = _front(e, expected)
+    adamw = best.get(ADAMW)
     made = []
     for arm in e.planner.arms.values():
         mine, key, seen = e.results_of(arm.name), best.get(arm.name), expected.get(arm.name)
-        status, reason = _status(verdict, arm, key)
+        over, reached = e.planner.over(arm.name), to_adamw(e, key, adamw)
+        status, reason = _status(verdict, arm, key, over.words if over else "")
         made.append(
             Row(
                 optimizer=arm.name,
@@ -48,11 +52,46 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
                 relative_memory=ratio(largest(r.peak_bytes for r in mine), chosen.peak_bytes),
                 loss_at_equal_time=_at_equal_time(e, arm.name, seen, chosen),
                 pareto=arm.name in front,
+                seconds_to_adamw=reached.seconds,
+                seconds_to_adamw_reason=reached.reason,
+                trade=trade(e, key, seen, adamw, expected.get(ADAMW)),
+                speed=e.speed(arm.name),
                 reason=reason,
             )
         )
     return sorted(
         made, key=lambda r: (_ORDER[r.status], -(r.expected.steps if r.expected else 0), _place(e, r))
+    )
+
+
+def _front(e: Evidence, expected: dict[str, Expected]) -> set[str]:
+    """The Pareto front of loss (or metric), step time and memory, of those that are within the limits.
+
+    Only what was trained as long as the longest is compared. Where no peak is known, the state stands for the memory.
+    """
+    longest = max((x.steps for x in expected.values()), default=0)
+    within = {n: x for n, x in expected.items() if x.steps == longest and not e.planner.over(n)}
+    peaks = any(x.peak_bytes for x in within.values())
+    metric = e.score.metric
+
+    def worth(x: Expected) -> float | None:
+        if metric is None or x.metric is None:
+            return x.loss if metric is None else None
+        return -x.metric if metric[1] == "max" else x.metric
+
+    # Trials run among others; steps that were timed side by side are the fairer, where they are known of all.
+    base = e.report.baseline.registry_name or ""
+    timed = {n: e.planner.pace.timed(base if n == BASELINE else n) for n in within}
+    fair = all(value is not None for value in timed.values())
+    return pareto(
+        {
+            n: (
+                worth(x),
+                timed[n] if fair else x.step_seconds,
+                x.peak_bytes if peaks else x.state_bytes,
+            )
+            for n, x in within.items()
+        }
     )
 
 
@@ -76,9 +115,11 @@ def _place(e: Evidence, row: Row) -> float:
     return row.expected.loss if row.expected.loss is not None else math.inf
 
 
-def _status(verdict: Verdict, arm: Arm, key: Key | None) -> tuple[Status, str]:
+def _status(verdict: Verdict, arm: Arm, key: Key | None, over: str = "") -> tuple[Status, str]:
     if key is not None and key == verdict.chosen.key:
         return "recommended", ""
+    if over:
+        return "dropped", over
     if arm.dropped:
         return ("failed" if arm.dropped.startswith("failed") else "dropped"), arm.dropped
     if not arm.tried:

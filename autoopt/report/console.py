@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoopt.records import Event, Plan, PlanMade, Recommendation, Row, RunResumed, RunStarted
-from autoopt.report import snippet, story
+from autoopt.report import snippet, speed, story
 from autoopt.report.watch import Watch, label
 from autoopt.report.words import (
     by_reason,
@@ -166,6 +166,10 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     yield ""
     if any(row.optimizer not in rec.cut for row in rec.optimizers):
         yield _table(rec, width)
+        if speed.front(rec):
+            yield Text(
+                "* on the Pareto front: no other is as good in loss, step time and memory", style="dim"
+            )
         yield ""
     said = {
         name_of(r.optimizer, rec): r.reason for r in rec.optimizers if r.reason and r.optimizer not in rec.cut
@@ -183,6 +187,9 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     for note in rec.notes:
         yield Text(f"note: {note}", style="dim")
     yield ""
+    yield from _section("what each trades against tuned AdamW", speed.trades(rec))
+    yield from _section("the speed of a step", speed.lines(rec))
+    yield from _steps(rec, width)
     yield from _section("the race", story.race(rec))
     yield from _section("how the time was spent", story.time_spent(rec))
     if more := story.what_more_buys(rec):
@@ -236,7 +243,8 @@ def _table(rec: Recommendation, width: int) -> Table:
         if seen is not None and seen.steps < rec.expected.steps:
             loss = f"{number(seen.loss)} at {seen.steps}"
         short = f" at {seen.steps}" if seen is not None and seen.steps < rec.expected.steps else ""
-        cells = [name_of(row.optimizer, rec), *([loss] if both else [])]
+        name = name_of(row.optimizer, rec) + (" *" if row.pareto else "")
+        cells = [name, *([loss] if both else [])]
         cells += [number(seen.metric if seen else None) + ("" if both else short)] if metric else []
         cells += [
             number(rate_of(row, rec), 2),
@@ -247,6 +255,22 @@ def _table(rec: Recommendation, width: int) -> Table:
         ]
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(row.status, ""))
     return table
+
+
+def _steps(rec: Recommendation, width: int) -> Iterator[RenderableType]:
+    """The timed steps, without columns that say nothing; a narrow terminal does without the quartiles of the step."""
+    rows = speed.table(rec)
+    left_out = set() if width >= _WIDE else {"middle half"}
+    shown = [i for i, name in enumerate(speed.COLUMNS) if name not in left_out and any(r[i] for r in rows)]
+    if not shown:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i in shown:
+        table.add_column(speed.COLUMNS[i], justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[i]) for i in shown), style="dim")
+    yield table
+    yield ""
 
 
 def _sizes(row: Row) -> tuple[int | None, int | None]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from autoopt.records import Recommendation, TrialResult
-from autoopt.report import plots, recipe, snippet, story, words
+from autoopt.report import plots, recipe, snippet, speed, story, words
 
 _TITLES = {
     "rates": "Loss against learning rate",
@@ -17,7 +17,7 @@ _TITLES = {
     "effort": "Effort per optimizer",
     "curves": "Loss curves",
     "promise": "What the real run should show",
-    "time": "Loss against time",
+    "time": "The trade-off: loss, step time, memory",
     "memory": "Loss against memory",
 }
 
@@ -56,6 +56,11 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         data=_embedded(figures),
         plotly=Markup(get_plotlyjs()),
         trials=results,
+        trades=speed.trades(rec),
+        speed=speed.lines(rec),
+        steps=speed.table(rec),
+        step_columns=speed.COLUMNS,
+        front=speed.front(rec),
         time_spent=story.time_spent(rec),
         race=story.race(rec, most=None),
         more=story.what_more_buys(rec),

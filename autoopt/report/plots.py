@@ -10,6 +10,7 @@ from autoopt.report.figures import YOURS, Figure, by_optimizer, colour, dash, fi
 from autoopt.report.promise_plot import promise
 from autoopt.report.race_plots import effort, race
 from autoopt.report.rate_plot import rates
+from autoopt.report.trade_plot import trade
 from autoopt.report.words import duration, name_of, number, scaled
 
 
@@ -21,7 +22,7 @@ def all_figures(rec: Recommendation, results: list[TrialResult]) -> dict[str, Fi
         "effort": effort(rec),
         "curves": curves(rec, results),
         "promise": promise(rec),
-        "time": front(rec, "seconds per step", lambda expected: expected.step_seconds),
+        "time": trade(rec),
         "memory": front(rec, "peak memory, bytes", lambda expected: expected.peak_bytes),
     }
     return {name: drawn for name, drawn in made.items() if drawn["data"]}

@@ -55,17 +55,21 @@ _CALIBRATIONS = [
 
 
 class WorkloadEngine:
-    """The engine for a workload that is already loaded, e.g. from callables in this process."""
+    """The engine for a workload that is already loaded, e.g. from callables in this process.
 
-    def __init__(self, workload: Workload) -> None:
-        self._workload = workload
+    Args:
+        timing_seconds: that timing the optimizers may take when it reports.
+    """
+
+    def __init__(self, workload: Workload, timing_seconds: float | None = None) -> None:
+        self._workload, self._timing_seconds = workload, timing_seconds
 
     def load(self, *, full: bool) -> WorkloadReport | None:
         """Raises: WorkloadError when no training step fits, with the largest batch that does."""
         if not full:
             return None
         try:
-            return self._workload.report()
+            return self._workload.report(timing_seconds=self._timing_seconds)
         except Exception as error:
             outcome, text = outcome_of(error)
             if outcome is not Outcome.OUT_OF_MEMORY:
@@ -125,7 +129,7 @@ class FileEngine:
         # The first optimizer of a process imports torch's compiler (over a second): paid here, in parallel
         # with the other workers, and not by the first trial.
         torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-        self._engine = WorkloadEngine(workload)
+        self._engine = WorkloadEngine(workload, request.timing_seconds)
         return self._engine.load(full=full)
 
     def execute(self, spec: TrialSpec) -> Iterator[Progress | TrialResult]:

@@ -13,11 +13,14 @@ import torch
 from autoopt import options
 from autoopt.memory.meter import TrialMemory
 from autoopt.optim import build, groups, registry
+from autoopt.optim.period import period
 from autoopt.optim.spec import Need
-from autoopt.records import BASELINE, Outcome, Settings, TrialResult, TrialSpec
+from autoopt.records import BASELINE, Outcome, Settings, Speed, TrialResult, TrialSpec
 from autoopt.schedule import multiplier, warmup_steps
+from autoopt.timing import Stopwatch, compiled_seconds
 from autoopt.training import StepReport, autocast, set_mode, train
 from autoopt.trials.runner import Progress
+from autoopt.trials.speed import summarise, warm_from
 from autoopt.workload import Workload
 from autoopt.workload.data import digest, samples
 
@@ -44,6 +47,8 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
     batches = _Watched(workload.batches(spec.seed))
     record = _Record()
     memory.of(model, optimizer)
+    watch = Stopwatch(workload.device, warm_from(spec.steps), period(optimizer))
+    compiled = compiled_seconds()
     for report in train(
         model,
         workload,
@@ -53,17 +58,19 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
         multiplier=rate,
         settings=settings,
         around=memory.around,
+        stopwatch=watch,
     ):
         record.add(report)
         memory.stepped(report.step)
         yield Progress(worker=0, trial=spec.id, step=report.step, steps=spec.steps, loss=_finite(report.loss))
         if record.diverged:
             break
+    speed = _speed(watch, record, batches.samples(workload.settings.accumulate), compiled)
     trained = time.perf_counter()
     used = memory.used()
     loss, metric = (None, None) if record.diverged else _score(workload, model, optimizer, spec, record)
     end = time.perf_counter()
-    step_seconds = record.step_seconds()
+    step_seconds = speed.step.seconds if speed else record.step_seconds()
     data = sum(record.data)
     yield TrialResult(
         spec=spec,
@@ -81,7 +88,8 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
             "total": end - begin,
         },
         step_seconds=step_seconds,
-        samples_per_second=batches.rate(step_seconds, record.data_seconds(), workload.settings.accumulate),
+        samples_per_second=speed.samples_per_second if speed else None,
+        speed=speed,
         state_bytes=build.state_bytes(optimizer),
         peak_bytes=used.peak,
         peak_source=used.source,
@@ -138,6 +146,22 @@ def _score(
     return _finite(score.loss), _finite(score.metric)
 
 
+def _speed(
+    watch: Stopwatch, record: _Record, samples: float | None, compiled_before: float | None
+) -> Speed | None:
+    """Where the time of the steps went."""
+    compiled = compiled_seconds()
+    return summarise(
+        watch.laps(),
+        clock="device" if watch.on_device else "host",
+        period=watch.period,
+        warmup_steps=min(watch.first, len(record.compute)),
+        warmup_seconds=sum(record.compute[: watch.first]),
+        compile_seconds=None if compiled is None or compiled_before is None else compiled - compiled_before,
+        samples=samples,
+    )
+
+
 class _Watched:
     """Batches as they pass: counted, and hashed at steps 1, 2, 4, 8, ... to prove that trials are paired."""
 
@@ -163,11 +187,9 @@ class _Watched:
             self.hashing += time.perf_counter() - begin
         return batch
 
-    def rate(self, step_seconds: float | None, data_seconds: float, accumulate: int) -> float | None:
-        """Samples per second, waiting for data included."""
-        if not self._samples or not step_seconds:
-            return None
-        return statistics.median(self._samples) * accumulate / (step_seconds + data_seconds)
+    def samples(self, accumulate: int) -> float | None:
+        """Of an optimizer step, as the median of the batches that were looked at; `None` where they hold no tensor."""
+        return statistics.median(self._samples) * accumulate if self._samples else None
 
 
 class _Record:
@@ -196,14 +218,8 @@ class _Record:
         kind = "above 100 times the first one" if self._high else "not finite"
         return f"the training loss was {kind} at step {len(self.losses)}"
 
-    def _warm(self, values: list[float]) -> list[float]:
-        return values[min(len(values) - 1, max(3, len(values) // 10)) :]
-
     def step_seconds(self) -> float | None:
-        return statistics.median(self._warm(self.compute)) if self.compute else None
-
-    def data_seconds(self) -> float:
-        return statistics.median(self._warm(self.data)) if self.data else 0.0
+        return statistics.median(self.compute[warm_from(len(self.compute)) :]) if self.compute else None
 
     def curve(self) -> list[tuple[int, float]]:
         """At most about a hundred points, each the mean training loss of the steps since the last one."""

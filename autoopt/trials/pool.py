@@ -41,6 +41,7 @@ class Pool:
         environment: variables for the workers, over those of this process (CUDA_VISIBLE_DEVICES ...).
         engine: import string of a factory Load -> Engine.
         load_seconds: a load that takes longer is stopped.
+        timing_seconds: that timing the optimizers may take in it.
         grace_seconds: so long a worker has to notice that it is cancelled or to leave.
 
     >>> with Pool("model.py", log_dir=Path("autoopt-out/model/logs"), workers=2) as pool:  # doctest: +SKIP
@@ -62,6 +63,7 @@ class Pool:
         environment: Mapping[str, str] | None = None,
         engine: str = FILE_ENGINE,
         load_seconds: float = 900.0,
+        timing_seconds: float | None = None,
         grace_seconds: float = 2.0,
     ) -> None:
         count = len(devices) if workers is None else workers
@@ -84,6 +86,7 @@ class Pool:
                     slot=index,
                     threads=threads,
                     full=index == 0 and slot.loaded is None,
+                    timing_seconds=timing_seconds,
                 )
                 return Process(request, log_dir / f"worker-{index}.log", environment or {})
 

@@ -31,6 +31,7 @@ class Load(Record):
     slot: int
     threads: int = Field(ge=1, description="CPU threads for the arithmetic of this worker")
     full: bool = Field(description="also measure, and answer with the report")
+    timing_seconds: float | None = Field(None, gt=0, description="that timing the optimizers may take then")
 
 
 class Run(Record):

@@ -50,6 +50,10 @@ class Pace:
             return slower[len(slower) // 2] * plain * typical
         return self._costs.trial(steps, typical)
 
+    def timed(self, name: str) -> float | None:
+        """A step over AdamW's as it was timed before the trials; `None` where it was not."""
+        return self._timed.get(name)
+
     def typical(self, name: str) -> float:
         """A step over AdamW's: as it was timed before the trials, else what is usual for its kind."""
         if name == BASELINE:

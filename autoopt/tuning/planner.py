@@ -7,6 +7,7 @@ anew). It never blocks: a free slot gets the best trial that can be decided now,
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from autoopt.optim.spec import OptimSpec
@@ -16,7 +17,7 @@ from autoopt.tuning.belief import STEP, Prior
 from autoopt.tuning.earlier import Earlier
 from autoopt.tuning.field import Field, Move, Option, View
 from autoopt.tuning.finals import fresh_trials
-from autoopt.tuning.limits import Limits
+from autoopt.tuning.limits import Excess, Limits
 from autoopt.tuning.moves import Moves
 from autoopt.tuning.pace import Pace
 from autoopt.tuning.plan import Costs, Layout
@@ -128,6 +129,9 @@ class Planner:
             if arm.tunable and self.pace.seconds(arm.name, shortest) > _FIRST_SHARE * seconds:
                 times = self.pace.typical(arm.name)
                 arm.dropped = f"cut: no trial of it fits the budget, its step takes {times:.0f} times AdamW's"
+            timed = self.pace.timed(arm.name)
+            if arm.tunable and timed is not None and not arm.dropped:
+                arm.dropped = self.limits.foreseen(timed, self.plan.step_seconds)
         names = [a.name for a in self.arms.values() if a.tunable and not a.dropped]
         if not names:
             return
@@ -197,9 +201,19 @@ class Planner:
             arm.dropped = f"failed: {result.message}"
         if arm.failures() >= 2 and not arm.dropped:  # one in flight may still end well, without a message
             arm.dropped = f"failed twice: {result.message}"
-        over = self.limits.exceeded(result, self.plan.step_seconds)
-        if over:
-            arm.dropped = over
+        over = self.over(arm.name)
+        if over is not None:
+            arm.dropped = over.words
+
+    def over(self, name: str) -> Excess | None:
+        """By how much an optimizer exceeds the limits, as far as its trials tell."""
+
+        def trials(of: str) -> list[TrialResult]:
+            return [r for r in self.results if r.spec.optimizer == of]
+
+        adamw = [r.step_seconds for r in trials("adamw") if r.step_seconds]
+        reference = statistics.median(adamw) if adamw else self.plan.step_seconds
+        return self.limits.excess(trials(name), reference, self.pace.timed(name))
 
     # --- asked --------------------------------------------------------------------------------------------
 

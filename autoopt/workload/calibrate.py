@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from autoopt.workload import tokens
 from autoopt.workload.data import clone
 from autoopt.workload.probes import counting_autocast, outside
 
@@ -37,6 +38,8 @@ class Calibration:
     outside: list[Tensor]
     autocasts: list[str]
     norms: list[float]
+    looked: tokens.Looked
+    """What the model looked up for the first batch; see `tokens`."""
 
 
 def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = False) -> Calibration:
@@ -46,7 +49,8 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
     """
     batches = workload.batches(seed)
     batch = clone(next(batches))
-    with workload.autocast(), counting_autocast() as autocasts:  # ours is entered before the counting
+    with workload.autocast(), counting_autocast() as autocasts, tokens.looking(model) as looked:
+        # Ours is entered before the counting.
         loss = workload.loss(model, clone(batch))
     strangers = outside(loss, model)
     begin = time.perf_counter()
@@ -91,6 +95,7 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
         strangers,
         autocasts,
         norms,
+        looked,
     )
 
 

@@ -17,7 +17,8 @@ from torch import nn
 from autoopt.errors import WorkloadError
 from autoopt.optim import groups
 from autoopt.records import WorkloadReport
-from autoopt.workload import costs, probes
+from autoopt.timing import compiled_seconds
+from autoopt.workload import costs, probes, tokens
 from autoopt.workload.calibrate import Calibration, calibrate, synchronize, timed
 from autoopt.workload.data import describe, samples
 
@@ -29,13 +30,17 @@ _EVAL_SECONDS = 2.0
 _PACKAGES = ("autoopt", "torch", "numpy", "lightning", "pytorch-lightning", "transformers")
 
 
-def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
+def make(workload: Workload, *, quick: bool = False, timing_seconds: float = costs.SECONDS) -> WorkloadReport:
     """Runs calibration steps and probes, and leaves the workload ready for its first `start`.
+
+    Args:
+        quick: fewer steps, and the optimizers are not timed.
+        timing_seconds: that timing the optimizers may take.
 
     Raises:
         WorkloadError: the first loss is not finite, or something of the contract is unusable.
     """
-    seconds = workload.seconds
+    seconds, compiled = workload.seconds, compiled_seconds()
     with timed(seconds, "check"):
         model = workload.start(_SEED, workload.settings.steps)
     user = workload.baseline(model)
@@ -53,8 +58,19 @@ def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
     with timed(seconds, "probes"):
         repeats = probes.data_repeats(workload, _SEED)
         unavailable = probes.unavailable(workload, model, calibration.batch, calibration.sparse)
-    with timed(seconds, "optimizers"):
-        relative = {} if quick else costs.relative(workload, model, calibration.batch, calibration.step)
+    number, counted = tokens.count(calibration.batch, calibration.looked)
+    step_costs = None
+    if not quick:
+        with timed(seconds, "optimizers"):
+            step_costs = costs.measure(
+                workload,
+                model,
+                calibration.batch,
+                tokens=number,
+                unavailable=unavailable,
+                seconds=timing_seconds,
+            )
+    _take_out_compiling(seconds, compiled)
     _warn(workload, model, calibration, repeats)
     split = groups.split(model, user=user.optimizer if user.given else None)
     report = WorkloadReport(
@@ -82,7 +98,10 @@ def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
         modules=digests(workload),
         seconds={name: round(value, 6) for name, value in seconds.items()},
         step_seconds=calibration.step,
-        relative_step_seconds=relative,
+        relative_step_seconds={c.optimizer: c.relative for c in step_costs.optimizers} if step_costs else {},
+        step_costs=step_costs,
+        tokens_per_batch=number,
+        tokens=counted,
         data_seconds=calibration.data,
         gradient_norms=[float(f"{norm:.4g}") for norm in calibration.norms if math.isfinite(norm)],
         eval_batch_seconds=eval_batch,
@@ -91,6 +110,15 @@ def make(workload: Workload, *, quick: bool = False) -> WorkloadReport:
     )
     workload.fresh(_SEED, workload.settings.steps)
     return report
+
+
+def _take_out_compiling(seconds: dict[str, float], before: float | None) -> None:
+    """What torch.compile took of the calibration is a part of its own."""
+    after = compiled_seconds()
+    if before is None or after is None or after <= before:
+        return
+    seconds["compile"] = min(after - before, seconds["calibrate"])
+    seconds["calibrate"] -= seconds["compile"]
 
 
 def _evaluate(workload: Workload, model: nn.Module, calibration: Calibration) -> tuple[float, float]:

@@ -269,11 +269,18 @@ class Workload:
         self.note(found.note)
         return found
 
-    def report(self, *, quick: bool = False) -> WorkloadReport:
-        """Everything that is to be known before trials; runs calibration steps (fewer with `quick`)."""
+    def report(self, *, quick: bool = False, timing_seconds: float | None = None) -> WorkloadReport:
+        """Everything that is to be known before trials; runs calibration steps (fewer with `quick`).
+
+        Args:
+            timing_seconds: that timing the optimizers may take; two unless given.
+        """
+        from autoopt.workload import costs
         from autoopt.workload.report import make
 
-        return make(self, quick=quick)
+        return make(
+            self, quick=quick, timing_seconds=costs.SECONDS if timing_seconds is None else timing_seconds
+        )
 
     def close(self) -> None:
         """Ends loader processes, and leaves the user's objects and this process as they were."""

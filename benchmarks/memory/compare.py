@@ -153,11 +153,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         worst = max(errors, key=lambda n: abs(errors[n]))
         guess = {r["optimizer"]: r["predicted"]["state_bytes"] for r in mine}
         real = {r["optimizer"]: r["measured"] for r in mine if "state_bytes" in r["measured"]}
-        exact = [
-            r
-            for r in mine
-            if r["predicted"]["state_bytes"] == real.get(r["optimizer"], {}).get("state_bytes")
-        ]
+        exact = [name for name, found in real.items() if guess[name] == found["state_bytes"]]
         cells = (
             key[0],
             " x ".join(mine[0]["size"]) or "its own",

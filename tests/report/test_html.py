@@ -6,6 +6,8 @@ import json
 import re
 from html.parser import HTMLParser
 
+import pytest
+
 from autoopt.records import Recommendation, TrialResult
 from autoopt.report import html, plots
 from tests.report import factory
@@ -109,8 +111,8 @@ def test_rates_have_a_marker_for_each_length_and_a_cross_for_the_diverged() -> N
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:
     figure = plots.all_figures(factory.recommendation(), factory.trials())["time"]
-    front = next(trace for trace in figure["data"] if trace["name"] == "Pareto front")
-    assert front["x"] == [0.00071, 0.00101, 0.00187]
+    front = next(trace for trace in figure["data"] if trace["name"] == "front of loss and time")
+    assert front["x"] == pytest.approx([0.71, 1.01, 1.87])
     assert front["y"] == sorted(front["y"], reverse=True)
     # lion was measured at another length only: its loss is not comparable.
     assert "lion" not in [trace["name"] for trace in figure["data"]]

@@ -387,3 +387,33 @@ def test_a_configuration_may_leave_out_the_clipping_of_the_real_run(made: Make) 
     free = spec.model_copy(update={"hyper": spec.hyper | {"clip": 0.0}})
     clipped = made(flags={"steps": STEPS, "clip": 0.05})
     assert result(clipped, free).loss == result(made(), spec).loss != result(clipped, spec).loss
+
+
+def test_the_time_of_a_step_is_told_by_its_parts(made: Make) -> None:
+    results = {name: _last(made(), name, steps=STEPS) for name in ("adamw", "adahessian")}
+    speed = results["adamw"].speed
+    assert speed is not None
+    assert speed.forward is not None
+    assert speed.backward is not None
+    assert speed.optimizer is not None
+    assert (speed.clock, speed.steps, speed.warmup_steps) == ("host", STEPS - 3, 3)
+    parts = speed.forward.seconds + speed.backward.seconds + speed.optimizer.seconds
+    assert (
+        0 < parts < 1.2 * speed.step.seconds
+    )  # medians of parts on a busy machine: less than that of the sum
+    assert speed.warmup_seconds > 0
+    assert speed.compile_seconds == 0
+    assert results["adamw"].step_seconds == speed.step.seconds
+    assert results["adamw"].samples_per_second == speed.samples_per_second
+    inside = results["adahessian"].speed
+    assert inside is not None
+    assert inside.forward is None
+
+
+def _last(workload: Workload, name: str, steps: int) -> TrialResult:
+    spec = TrialSpec(
+        id=1, stage="test", optimizer=name, hyper=registry.get(name).start(), steps=steps, seed=0
+    )
+    *_, result = execute(workload, spec)
+    assert isinstance(result, TrialResult)
+    return result
