@@ -13,6 +13,7 @@ from torch import nn
 from autoopt.memory import shadow
 from autoopt.memory.gpu_ops import GpuOps
 from autoopt.memory.trace import Trace
+from autoopt.optim.build import plain
 from autoopt.workload import Workload
 
 
@@ -95,13 +96,3 @@ def take(
 def numbers(trace: Trace, tensors: list[torch.Tensor]) -> frozenset[int]:
     """The ledger's numbers of the storages under some tensors."""
     return frozenset(trace.ledger.see(inner) for tensor in tensors for inner in plain(tensor))
-
-
-def plain(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The tensors that a tensor is made of (quantized, sharded), or itself."""
-    flatten = getattr(tensor, "__tensor_flatten__", None)
-    if flatten is None or not type(tensor).__module__.startswith(("torch.distributed", "torchao")):
-        yield tensor
-        return
-    for name in flatten()[0]:
-        yield from plain(getattr(tensor, name))

@@ -67,7 +67,7 @@ class _Prediction:
         progress("building the model without its weights")
         self._model = self._built()
         tensors = [*self._model.parameters(), *self._model.buffers()]
-        self._static = self._trace.ledger.bytes(inner for t in tensors for inner in passes.plain(t))
+        self._static = self._trace.ledger.bytes(inner for t in tensors for inner in build.plain(t))
         self._why = ""
         """Why the step could not be traced; empty if it was."""
         self._line: Line | None = None
@@ -239,7 +239,7 @@ class _Prediction:
 
     def _gradients(self) -> int:
         grads = [p.grad for p in self._model.parameters() if p.grad is not None]
-        return self._trace.ledger.bytes(inner for g in grads for inner in passes.plain(g))
+        return self._trace.ledger.bytes(inner for g in grads for inner in build.plain(g))
 
     # --- what fits ---
 

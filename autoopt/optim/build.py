@@ -102,11 +102,11 @@ def state_storages(optimizer: Optimizer) -> list[Tensor]:
         _storage(inner)
         for group in optimizer.param_groups
         for parameter in group["params"]
-        for inner in _plain(parameter)
+        for inner in plain(parameter)
     }
     found = []
     for tensor in _state_tensors(optimizer, set()):
-        for inner in _plain(tensor):
+        for inner in plain(tensor):
             if _storage(inner) not in seen:
                 seen.add(_storage(inner))
                 found.append(inner)
@@ -134,14 +134,16 @@ def _holds_optimizer(value: Any) -> bool:
     return isinstance(value, Optimizer)
 
 
-def _plain(tensor: Tensor) -> Iterable[Tensor]:
+def plain(tensor: Tensor) -> Iterable[Tensor]:
     """The tensors with memory of their own that a tensor subclass is made of, or the tensor itself."""
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
         yield tensor
         return
     for name in flatten()[0]:
-        yield from _plain(getattr(tensor, name))
+        part = getattr(tensor, name)
+        if isinstance(part, Tensor):  # a distributed tensor names its mesh too
+            yield from plain(part)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -218,7 +218,9 @@ class Padded(nn.Module):
 
 NETS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "resnet50": (resnet50, "images"),
+    "vit_s": (lambda: Vit(12, 384, 6), "images"),
     "vit_b": (Vit, "images"),
+    "vit_h": (lambda: Vit(32, 1280, 16, patch=14), "images"),
     "gpt2": (Gpt, "tokens"),
     "gpt2_xl": (lambda: Gpt(48, 1600, 25), "tokens"),
     "llama_small": (lambda: Llama(12, 1024, 16, 2816), "tokens"),
