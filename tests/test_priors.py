@@ -179,7 +179,7 @@ def test_several_runs_inform_one_and_a_run_without_any_has_no_word_of_it(
 def test_a_resume_needs_the_folder_no_more_and_refuses_another(before: Path, tmp_path: Path) -> None:
     shutil.copytree(before, tmp_path / "old")
     engine = Engine()
-    engine.before = stop_after(4)
+    engine.before = stop_after(1)
     with pytest.raises(KeyboardInterrupt):
         go(job(tmp_path, budget=BUDGET, prior=[tmp_path / "old"]), engine)
     with pytest.raises(RunError, match="cannot become a prior") as caught:

@@ -97,7 +97,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A fake tensor like a real one, which is not counted: whoever owns the real one is."""
         if isinstance(tensor, FakeTensor):
             return tensor
-        copy = self._fake.from_tensor(tensor, static_shapes=True)
+        # Detached: the converter looks at a tensor's gradient, and torch warns where that is none of a leaf's.
+        copy = self._fake.from_tensor(tensor.detach(), static_shapes=True)
         self.ledger.ignore(copy)
         return copy
 
@@ -154,11 +155,10 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Really, where that is small; otherwise only its shape."""
         if _changes(func) or func in _READS:
             return func(*args, **kwargs)
+        given, named = tree_map_only(Tensor, self.faked, (args, kwargs))
         try:
             with self._fake:
-                result = func(
-                    *tree_map_only(Tensor, self.faked, args), **tree_map_only(Tensor, self.faked, kwargs)
-                )
+                result = func(*given, **named)
         except RuntimeError:
             return func(*args, **kwargs)  # its shape depends on values, which are there
         size = sum(leaf.untyped_storage().nbytes() for leaf in tree_iter(result) if isinstance(leaf, Tensor))

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autoopt.cli.main import run
+from tests.workload.files import PLAIN, write
+
+FIELDS = {
+    "optimizer",
+    "state_bytes",
+    "parameter_bytes",
+    "gradient_bytes",
+    "activation_bytes",
+    "peak_bytes",
+    "source",
+}
+
+
+def test_json_is_one_object_with_a_list_of_optimizers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    target = write(tmp_path, PLAIN + "\nprint('noise')\n")
+    assert run(["memory", target, "--gpu", "h100", "--optimizers", "adamw,sgd_sai", "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert [row["optimizer"] for row in answer["optimizers"]] == ["adamw", "sgd_sai"]
+    assert all(row.keys() >= FIELDS for row in answer["optimizers"])
+    assert answer["capacity_bytes"] == 81559 << 20
+
+
+def test_the_table_tells_what_fits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["memory", write(tmp_path, PLAIN), "--gpu", "24GB", "--optimizers", "sgd,adamw"]) == 0
+    out = capfd.readouterr().out
+    assert "fake-tensor trace" in out
+    assert "largest batch" in out
+    assert "a GPU (24GB), 24 GB" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--gpu", "h1000"], "h100"),
+        (["--optimizers", "adamv"], "adamw"),
+        (["--precision", "fp8"], "bf16"),
+        (["--batch-size", "0"], "batch-size"),
+    ],
+)
+def test_a_mistake_is_told_with_the_way_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(["memory", write(tmp_path, PLAIN), *arguments]) == 2
+    assert said in capfd.readouterr().err
