@@ -3,6 +3,8 @@
     python -m benchmarks.memory.compare                       # on the CPU, printed
     python -m benchmarks.memory.compare --device cuda --record # on a GPU, added to benchmarks/RESULTS.md
     python -m benchmarks.memory.compare --from FILE --record   # a table of what `--out FILE` kept elsewhere
+    python -m benchmarks.memory.compare --against benchmarks/memory/h100.jsonl --record
+                                                               # predicted now, measured once on that GPU
 
 Predictions run in processes of their own, on fake tensors; measurements are real steps, the peak taken over the second
 and third one.
@@ -118,6 +120,31 @@ def run(device: str, names: list[str], chosen: list[Case], workers: int) -> list
     return rows
 
 
+def against(path: Path, chosen: list[str]) -> tuple[str, str, list[dict[str, Any]]]:
+    """Where and on what kind of device it was measured, and those rows with a prediction of now.
+
+    Args:
+        path: a line that tells of the device, then a row for each net, precision and optimizer.
+        chosen: nets; all if empty.
+    """
+    first, *lines = path.read_text().splitlines()
+    about = json.loads(first)
+    kept = [row for row in map(json.loads, lines) if not chosen or row["net"] in chosen]
+    for key in dict.fromkeys((r["net"], tuple(r["size"]), r["precision"]) for r in kept):
+        mine = [r for r in kept if (r["net"], tuple(r["size"]), r["precision"]) == key]
+        name, size, precision = key
+        case = (
+            (name, NETS, [name, *size], precision)
+            if size
+            else (name, f"examples/{name}/model.py", [], precision)
+        )
+        guess = predicted(case, about["device"], [r["optimizer"] for r in mine])
+        for row in mine:
+            row["predicted"] = guess[row["optimizer"]]
+            print(_line(row), flush=True)
+    return about["where"], about["device"], kept
+
+
 def _line(row: dict[str, Any]) -> str:
     guess, real = row["predicted"], row["measured"]
     error = _off(row)
@@ -178,15 +205,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="predictions at a time")
     parser.add_argument("--out", type=Path, help="keeps the rows as JSON")
     parser.add_argument("--from", dest="source", type=Path, help="rows that --out kept")
+    parser.add_argument("--against", type=Path, help="measurements of a GPU that is not here")
     parser.add_argument("--record", action="store_true")
     asked = parser.parse_args()
     names = [n for n in asked.optimizers.split(",") if n] or registry.names()
-    if asked.source:
+    nets = [n for n in asked.nets.split(",") if n]
+    if asked.against:
+        where, device, rows = against(asked.against, nets)
+    elif asked.source:
         kept = json.loads(asked.source.read_text())
         rows, where, device = kept["rows"], kept["where"], kept["device"]
     else:
         device = asked.device
-        chosen = cases(device, asked.precision.split(","), [n for n in asked.nets.split(",") if n])
+        chosen = cases(device, asked.precision.split(","), nets)
         rows = run(device, names, chosen, asked.workers)
         where = (
             torch.cuda.get_device_name() + f", torch {torch.__version__}"

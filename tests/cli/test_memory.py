@@ -19,7 +19,9 @@ FIELDS = {
 }
 
 
-def test_json_is_one_object_with_a_list_of_optimizers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_object_with_a_list_of_optimizers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     target = write(tmp_path, PLAIN + "\nprint('noise')\n")
     assert run(["memory", target, "--gpu", "h100", "--optimizers", "adamw,sgd_sai", "--json"]) == 0
     answer = json.loads(capfd.readouterr().out)

@@ -15,7 +15,9 @@ from autoopt.memory.trace import Trace
 MIB = 1 << 20
 
 
-def kept(build: Callable[[], nn.Module], shape: tuple[int, ...], *, gpu: bool, autocast: bool = False) -> float:
+def kept(
+    build: Callable[[], nn.Module], shape: tuple[int, ...], *, gpu: bool, autocast: bool = False
+) -> float:
     """MiB that forward keeps for backward, result included."""
     trace = Trace(Ledger())
     with trace:
@@ -52,7 +54,9 @@ def test_norms_go_back_to_float32_under_a_gpu_s_autocast() -> None:
     def build() -> nn.Module:
         return nn.Sequential(nn.Linear(512, 512, bias=False), nn.LayerNorm(512))
 
-    assert kept(build, (2048, 512), gpu=True, autocast=True) > kept(build, (2048, 512), gpu=False, autocast=True)
+    assert kept(build, (2048, 512), gpu=True, autocast=True) > kept(
+        build, (2048, 512), gpu=False, autocast=True
+    )
 
 
 def test_what_is_recomputed_in_backward_goes_the_same_way() -> None:

@@ -44,7 +44,9 @@ def test_the_predicted_peak_is_what_the_allocator_sees(name: str, optimizer: str
 
 
 def test_seven_billion_parameters_on_a_laptop() -> None:
-    answer = ask(NETS, "sgd_sai", "adamw", arguments=["llama_7b", "1", "128"], kind="cuda", capacity_bytes=85 * 10**9)
+    answer = ask(
+        NETS, "sgd_sai", "adamw", arguments=["llama_7b", "1", "128"], kind="cuda", capacity_bytes=85 * 10**9
+    )
     assert answer.parameters == 6_738_415_616
     adamw, sai = row(answer), row(answer, "sgd_sai")
     assert adamw.state_bytes is not None
@@ -74,8 +76,8 @@ def test_the_longest_batch_counts_and_is_named() -> None:
 
 
 def test_what_code_reads_of_a_fake_value_makes_an_estimate_and_is_said(tmp_path: Path) -> None:
-    reads = PLAIN.replace("def loss(model, batch):", "def loss(model, batch):\n    if float(next(model.parameters()).sum()) > 1e9: raise ValueError")
-    assert reads != PLAIN
+    begin = "def loss(model, batch):"
+    reads = PLAIN.replace(begin, f"{begin}\n    assert float(next(model.parameters()).sum()) < 1e9")
     traced, estimated = row(ask(write(tmp_path, PLAIN))), ask(write(tmp_path, reads, name="reads.py"))
     found = row(estimated)
     assert found.source == "analytic state plus estimate"

@@ -52,7 +52,9 @@ def test_predicted_state_is_what_a_real_step_allocates(name: str, kind: str) -> 
     assert predicted(trace, model, name, kind) == allocated(real, name)
 
 
-@pytest.mark.parametrize("name", [n for n in registry.names() if n not in ("adafactor", "prodigy", "adahessian")])
+@pytest.mark.parametrize(
+    "name", [n for n in registry.names() if n not in ("adafactor", "prodigy", "adahessian")]
+)
 def test_state_of_sharded_parameters_is_that_of_one_shard(name: str, mesh: DeviceMesh) -> None:
     """Adafactor and Prodigy refuse shards themselves."""
 

@@ -38,7 +38,8 @@ def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
 
 
 def test_one_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
-    hangs = "\nimport subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)  # mine'])\ntime.sleep(1000)\n"
+    child = "[sys.executable, '-c', 'import time; time.sleep(1000)  # mine']"
+    hangs = f"\nimport subprocess, sys, time\nsubprocess.Popen({child})\ntime.sleep(1000)\n"
     begin = time.monotonic()
     with pytest.raises(WorkerError, match="longer than 4 s"):
         ask(request(write(tmp_path, PLAIN + hangs)), timeout=4)
