@@ -31,17 +31,32 @@ def memory(
     precision: str = typer.Option(None, help="fp32, bf16 or fp16."),
     accumulate: int = typer.Option(None, min=1, help="Batches to a step."),
     optimizers: str = typer.Option(None, help="Names, separated by commas; all of the table by default."),
+    measure: bool = typer.Option(
+        False, "--measure", help="Take real steps on this machine's device too, which allocates the model."
+    ),
     timeout: float = typer.Option(300.0, min=1, help="Seconds after which the prediction is ended."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object."),
 ) -> int:
     """Predict what a training step needs with each optimizer, and the largest batch that fits."""
     import json
 
+    from autoopt.errors import UsageError
+    from autoopt.hardware import devices
+    from autoopt.hardware.choose import worker_environment
     from autoopt.trials.ask_memory import ask
 
+    if measure and (gpu is not None or batch_size is not None):
+        raise UsageError(
+            "--measure takes your own batches on this machine's device.", "Leave --gpu and --batch-size out."
+        )
     request, device = _request(target, arguments or [], gpu, batch_size, precision, accumulate, optimizers)
+    visible = None
+    if measure:
+        chosen = devices("auto")[:1]
+        request = request.model_copy(update={"measure_on": chosen[0].worker_name})
+        visible = worker_environment(chosen)
     with _progress() as progress:
-        answer = ask(request, timeout=timeout, progress=progress)
+        answer = ask(request, timeout=timeout, progress=progress, visible=visible)
     answer = answer.model_copy(update={"device": device})
     if as_json:
         print(json.dumps(answer.model_dump(mode="json"), ensure_ascii=False))

@@ -23,6 +23,9 @@ class MemoryRequest(Record):
     batch_size: int | None = None
     accumulate: int | None = None
     precision: Literal["fp32", "bf16", "fp16"] | None = None
+    measure_on: str | None = Field(
+        None, description="device on which real steps are taken too, as the process names it"
+    )
 
 
 class OptimizerMemory(Record):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from autoopt.errors import WorkerError
 from autoopt.memory.answer import MemoryAnswer, MemoryRequest
@@ -18,7 +18,11 @@ from autoopt.trials.protocol import Failed, Lines
 
 
 def ask(
-    request: MemoryRequest, *, timeout: float = 300.0, progress: Callable[[str], None] = lambda _: None
+    request: MemoryRequest,
+    *,
+    timeout: float = 300.0,
+    progress: Callable[[str], None] = lambda _: None,
+    visible: Mapping[str, str] | None = None,
 ) -> MemoryAnswer:
     """The prediction.
 
@@ -26,6 +30,7 @@ def ask(
         request: what to predict.
         timeout: seconds after which the process is killed.
         progress: takes what it is doing, in words.
+        visible: variables that show the process the device to measure on; by default it sees no GPU.
 
     Raises:
         WorkloadError, UserCodeError: the user's file cannot be used.
@@ -37,7 +42,7 @@ def ask(
             [sys.executable, "-P", "-m", "autoopt.trials.predictor", str(theirs)],
             stdin=subprocess.PIPE,
             stdout=sys.stderr.fileno() if _has_descriptor() else subprocess.DEVNULL,
-            env=environment_of_worker(1, {"CUDA_VISIBLE_DEVICES": ""}),
+            env=environment_of_worker(1, visible or {"CUDA_VISIBLE_DEVICES": ""}),
             pass_fds=(theirs,),
             start_new_session=True,  # it and its loaders can be killed together; Ctrl-C is ours to handle
         )

@@ -22,7 +22,14 @@ def main(arguments: list[str]) -> NoReturn:
     try:
         from autoopt.memory.predict import predict
 
-        reply = predict(request, lambda text: _say(replies, f"+{text}\n".encode()))
+        def progress(text: str) -> None:
+            _say(replies, f"+{text}\n".encode())
+
+        reply = predict(request, progress)
+        if request.measure_on is not None:
+            from autoopt.trials.measuring import measured
+
+            reply = measured(request, reply, progress)
         _say(replies, encode(reply))
     except AutooptError as error:
         _say(replies, encode(Failed.of(error)))
