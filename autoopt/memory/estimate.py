@@ -7,7 +7,7 @@ import torch
 from autoopt.errors import AutooptError
 from autoopt.hardware.cpu import available_memory
 from autoopt.memory.batches import Longest
-from autoopt.memory.fits import Line
+from autoopt.memory.fits import Growth
 from autoopt.memory.measured import StepMemory
 from autoopt.optim.build import state_bytes
 from autoopt.workload import Workload
@@ -20,7 +20,7 @@ _FEW = 2
 
 def activations(
     workload: Workload, batch: Longest, wanted: int | None, weight_bytes: int
-) -> tuple[Line | None, str]:
+) -> tuple[Growth | None, str]:
     """Bytes kept for backward against samples, by running a few; or None and why not.
 
     Args:
@@ -36,13 +36,13 @@ def activations(
     workload.forget()
     model = workload.sketch()
     sizes = [min(_FEW, batch.samples), min(2 * _FEW, batch.samples)] if batch.samples else [None]
-    points = [(size or 1, _kept(workload, model, _cut(batch, size))) for size in sizes]
+    points = [(size or 1, [_kept(workload, model, _cut(batch, size))]) for size in sizes]
     try:
-        line = Line.through(points[0], points[-1] if len(points) > 1 else None)
-        line.at(wanted or line.samples)
+        growth = Growth.of(points[0], points[-1] if len(points) > 1 else None)
+        growth.at(wanted or growth.samples)
     except (AutooptError, ValueError):
         return None, "the batch is not one that can be taken in part"
-    return line, ""
+    return growth, ""
 
 
 def _kept(workload: Workload, model: torch.nn.Module, batch: object) -> int:

@@ -90,6 +90,17 @@ class Ledger:
                 most, at = total, index
         return Peak(most, self.alive(at) - without)
 
+    def course(self, begin: int, *, without: frozenset[int] = frozenset()) -> list[int]:
+        """Bytes alive at a mark and after each birth and death since, storages in `without` not counted."""
+        total = sum(self._sizes[number] for number in self.alive(begin) - without)
+        found = [total]
+        for move in self._moves[begin:]:
+            number = move if move >= 0 else ~move
+            if number not in without:
+                total += self._sizes[number] if move >= 0 else -self._sizes[number]
+                found.append(total)
+        return found
+
     def _see(self, tensor: Tensor, *, counted: bool) -> int:
         storage = tensor.untyped_storage()
         key = storage._cdata

@@ -21,15 +21,11 @@ from autoopt.workload import Workload
 class Pass:
     """Bytes of one step's forward and backward, beyond parameters, buffers and optimizer state."""
 
-    samples: int | None
-    peak: int
-    """The most at one time: batch, activations, gradients so far, what passes through."""
-    gradients: int
-    """Of `peak`, what gradients hold at that moment."""
-
-    @property
-    def activations(self) -> int:
-        return self.peak - self.gradients
+    samples: int
+    course: list[int]
+    """At each moment: batch, activations, gradients so far, what passes through."""
+    activations: int
+    """The most of that without the gradients."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +83,10 @@ def take(
             loss = workload.loss(model, batch)
             loss.backward()  # type: ignore[no-untyped-call]
             del loss
-    peak = trace.ledger.peak(begin, without=before)
     gradients = numbers(trace, [p.grad for p in model.parameters() if p.grad is not None])
-    held = sum(trace.ledger.size(number) for number in gradients & peak.alive)
-    return Pass(wanted or samples, peak.total, held)
+    course = trace.ledger.course(begin, without=before)
+    activations = max(trace.ledger.course(begin, without=before | gradients))
+    return Pass(wanted or samples or 1, course, activations)
 
 
 def numbers(trace: Trace, tensors: list[torch.Tensor]) -> frozenset[int]:

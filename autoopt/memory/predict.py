@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from autoopt.errors import AutooptError
 from autoopt.memory import estimate, passes, shadow, steps
 from autoopt.memory.answer import MemoryAnswer, MemoryRequest, OptimizerMemory
 from autoopt.memory.batches import longest
-from autoopt.memory.fits import Line
+from autoopt.memory.fits import Growth
 from autoopt.memory.ledger import Ledger
 from autoopt.memory.passes import Setting
 from autoopt.memory.trace import Trace
@@ -70,7 +71,7 @@ class _Prediction:
         self._static = self._trace.ledger.bytes(inner for t in tensors for inner in build.plain(t))
         self._why = ""
         """Why the step could not be traced; empty if it was."""
-        self._line: Line | None = None
+        self._growth: Growth | None = None
         """Bytes of forward and backward beyond parameters and buffers, against samples."""
         self._activations: int | None = None
 
@@ -123,22 +124,15 @@ class _Prediction:
     # --- forward and backward ---
 
     def _trace_passes(self) -> None:
-        begin = time.perf_counter()
-        first = self._pass(self._samples)
-        took = time.perf_counter() - begin
+        double = None
+        if self._resizable and self._samples is not None:
+            double = self._pass(2 * self._samples)
+        first = self._pass(
+            self._samples
+        )  # the last one, since it leaves the gradients that the steps below need
         self._activations = first.activations
-        if not self._resizable or self._samples is None:
-            self._line = Line.through((self._samples or 1, first.peak))
-            return
-        points = [(self._samples, first.peak)]
-        other = 2 * self._samples
-        points.append((other, self._pass(other).peak))
-        self._line = Line.through(*points)
-        top = self._line.most(self._room(0)) if self._capacity is not None else None
-        if top and top > other and took < _PATIENCE:
-            # Straight lines are an assumption: the far end is looked at too.
-            self._line = Line.through(points[0], (top, self._pass(top).peak))
-        self._pass(self._samples)  # leaves the gradients that the steps below need
+        other = None if double is None else (double.samples, double.course)
+        self._growth = Growth.of((first.samples, first.course), other)
 
     def _pass(self, samples: int | None) -> passes.Pass:
         return passes.take(
@@ -159,7 +153,7 @@ class _Prediction:
         if found is None:
             self._notes.append(f"Activations are not known: {why}")
         else:
-            self._line, self._activations = found, found.at(self._samples or found.samples)
+            self._growth, self._activations = found, found.at(self._samples or found.samples)
             self._notes.append(
                 f"Activations are estimated from {found.samples} samples on the CPU, in "
                 f"{time.perf_counter() - begin:.1f} s."
@@ -192,13 +186,13 @@ class _Prediction:
                 **known, source="unknown", note=f"its step could not be traced: {_words(error)}"
             )
         known |= {"state_bytes": stepped.state, "temporary_bytes": stepped.temporary}
-        if self._line is None:
+        if self._growth is None:
             return OptimizerMemory(
                 **known, source="analytic state plus estimate", note="activations are not known"
             )
-        whole = self._line
+        whole = self._growth
         if self._why:  # the estimate is of activations alone
-            whole = Line(whole.samples, whole.bytes + known["gradient_bytes"], whole.slope)
+            whole = replace(whole, bytes=whole.bytes + known["gradient_bytes"])
         floor = known["gradient_bytes"] + stepped.temporary
         return self._finished(known, source, whole, stepped.held, floor)
 
@@ -209,18 +203,20 @@ class _Prediction:
                 **known, source="unknown", note="the graph that a second derivative keeps could not be traced"
             )
         begin = time.perf_counter()
-        stepped, peak = self._whole_step(optimizer, self._samples)
+        stepped, course = self._whole_step(optimizer, self._samples)
         known |= {"state_bytes": stepped.state, "temporary_bytes": 0}
-        known["activation_bytes"] = max(0, peak - known["gradient_bytes"])
+        known["activation_bytes"] = max(0, max(course) - known["gradient_bytes"])
         second = None
         if self._resizable and self._samples and time.perf_counter() - begin < _PATIENCE:
-            second = (2 * self._samples, self._whole_step(optimizer, 2 * self._samples)[1])
-        line = Line.through((self._samples or 1, peak), second)
+            # Another optimizer, for the first has its state by now and would go another way.
+            again = build.build(registry.get(known["optimizer"]), groups.split(self._model), {})
+            second = (2 * self._samples, self._whole_step(again, 2 * self._samples)[1])
+        growth = Growth.of((self._samples or 1, course), second)
         note = f"by differences of gradients: {optimizer.reason}" if optimizer.reason else ""
         self._pass(self._samples)
-        return self._finished(known, "fake-tensor trace", line, stepped.held, 0, note)
+        return self._finished(known, "fake-tensor trace", growth, stepped.held, 0, note)
 
-    def _whole_step(self, optimizer: CurvatureOptimizer, samples: int | None) -> tuple[steps.Stepped, int]:
+    def _whole_step(self, optimizer: Any, samples: int | None) -> tuple[steps.Stepped, list[int]]:
         for parameter in self._model.parameters():
             parameter.grad = None
         mark = self._trace.ledger.now
@@ -234,8 +230,8 @@ class _Prediction:
                 return torch.stack(losses).sum() if count > 1 else losses[0]
 
         with self._setting.ways(twice=True):
-            stepped, peak = steps.whole_step(self._trace, self._model, optimizer, self._request.kind, loss)
-        return stepped, peak + inputs
+            stepped, course = steps.whole_step(self._trace, self._model, optimizer, self._request.kind, loss)
+        return stepped, [held + inputs for held in course]
 
     def _gradients(self) -> int:
         grads = [p.grad for p in self._model.parameters() if p.grad is not None]
@@ -259,16 +255,16 @@ class _Prediction:
         return WORKSPACE if self._request.kind == "cuda" else 0
 
     def _finished(
-        self, known: dict[str, Any], source: Any, line: Line, held: int, floor: int, note: str = ""
+        self, known: dict[str, Any], source: Any, growth: Growth, held: int, floor: int, note: str = ""
     ) -> OptimizerMemory:
-        """The row, from what forward and backward hold (`line`) and the step (`floor`) beside the state (`held`)."""
-        peak = self._static + self._workspace + held + max(line.at(self._samples or line.samples), floor)
+        """The row, from what forward and backward hold (`growth`) and the step (`floor`) beside the state (`held`)."""
+        peak = self._static + self._workspace + held + max(growth.at(self._samples or growth.samples), floor)
         known.setdefault("activation_bytes", self._activations)
         known["peak_bytes"] = peak
         if self._capacity is not None:
             margin = self._capacity - peak
             room = self._room(held)
-            most = 0 if floor > room else line.most(room) if self._resizable else None
+            most = 0 if floor > room else growth.most(room) if self._resizable else None
             known |= {"fits": margin >= 0, "margin_bytes": margin, "largest_batch": most}
         return OptimizerMemory(**known, source=source, note=note)
 

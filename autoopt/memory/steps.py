@@ -39,11 +39,11 @@ def step(trace: Trace, model: nn.Module, optimizer: Optimizer, kind: str) -> Ste
 
 def whole_step(
     trace: Trace, model: nn.Module, optimizer: CurvatureOptimizer, kind: str, loss: Callable[[], Tensor]
-) -> tuple[Stepped, int]:
+) -> tuple[Stepped, list[int]]:
     """A step of an optimizer that differentiates by itself.
 
     Returns:
-        Its state, and the most that is held beyond it and what was there before, gradients included.
+        Its state, and at each moment what is held beyond it and what was there before, gradients included.
     """
     optimizer.module = model
     begin = trace.ledger.mark()
@@ -51,7 +51,7 @@ def whole_step(
     with _as_on(kind, model, optimizer), trace, trace.assuming():
         optimizer.step(loss)
     held = _numbers(trace, optimizer)
-    return _stepped(trace, optimizer, held, 0), trace.ledger.peak(begin, without=before | held).total
+    return _stepped(trace, optimizer, held, 0), trace.ledger.course(begin, without=before | held)
 
 
 def _numbers(trace: Trace, optimizer: Optimizer) -> frozenset[int]:

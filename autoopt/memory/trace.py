@@ -23,6 +23,7 @@ _SMALL = 1 << 20
 """Bytes up to which a tensor without a parameter in its past is computed for real."""
 
 _aten = torch.ops.aten
+_DEVICE = torch.ops.prim.device.default
 _PLAIN = frozenset({Tensor, FakeTensor, nn.Parameter, nn.Buffer})
 _READS = frozenset({_aten._local_scalar_dense.default, _aten.is_nonzero.default})
 _INDEXED = frozenset(
@@ -75,23 +76,35 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # more than half of all calls: whoever looks at `.device`
         if any(kind not in _PLAIN for kind in types):
             return NotImplemented  # tensors made of tensors come back as what they are made of
         kwargs = kwargs or {}
-        fake = any(isinstance(leaf, FakeTensor) for leaf in tree_iter((args, kwargs)))
-        if fake and func in _READS:
+        given = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, Tensor)]
+        real = [leaf for leaf in given if not isinstance(leaf, FakeTensor)]
+        if len(real) == len(given):
+            result = self._from_real(func, args, kwargs)
+        elif func in _READS:
             return self._read(func, args[0])
-        if fake and func is _aten.any.default and self.ledger.number(args[0]) in self._zeros:
+        elif func is _aten.any.default and self.ledger.number(args[0]) in self._zeros:
             return torch.tensor(False)
-        result = self._run(func, args, kwargs) if fake else self._from_real(func, args, kwargs)
-        for leaf in tree_iter(result):
+        elif real or func in _INDEXED:
+            result = self._mixed(func, args, kwargs)
+        else:
+            with self._fake:
+                result = func(*args, **kwargs)
+        for leaf in (result,) if isinstance(result, Tensor) else tree_iter(result):
             if isinstance(leaf, Tensor):
-                number = self.ledger.see(leaf)
-                if func in _ZEROING:
-                    self._zeros.add(number)
-                elif func._schema.is_mutable and not self.assume:  # every optimizer meets the initial weights
-                    self._zeros.discard(number)
+                self._see(func, leaf)
         return result
+
+    def _see(self, func: Any, tensor: Tensor) -> None:
+        number = self.ledger.see(tensor)
+        if func in _ZEROING:
+            self._zeros.add(number)
+        elif number in self._zeros and func._schema.is_mutable and not self.assume:
+            self._zeros.discard(number)  # unless assuming: every optimizer meets the initial weights
 
     def faked(self, tensor: Tensor) -> Tensor:
         """A fake tensor like a real one, which is not counted: whoever owns the real one is."""
@@ -140,8 +153,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise ValueRead("the value of a tensor is read that a prediction does not have")
         return True if func is _aten.is_nonzero.default or tensor.dtype is torch.bool else _one(tensor)
 
-    def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """The operation on fake tensors; a real one that it changes in place is given back as it is."""
+    def _mixed(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The operation on fake and real tensors; a real one that it changes in place is given back as it is."""
         args = _without_masks(func, args)
         given, named = tree_map_only(Tensor, self.faked, (args, kwargs))
         with self._fake:

@@ -58,11 +58,11 @@ def test_real_steps_are_taken_where_they_are_asked_for(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target = write(tmp_path, PLAIN)
-    assert run(["memory", target, "--optimizers", "adamw,adahessian,muon", "--json"]) == 0
+    assert run(["memory", target, "--optimizers", "adamw,sgd", "--json"]) == 0
     predicted = json.loads(capfd.readouterr().out)["optimizers"]
-    assert run(["memory", target, "--optimizers", "adamw,adahessian,muon", "--measure", "--json"]) == 0
+    assert run(["memory", target, "--optimizers", "adamw,sgd", "--measure", "--json"]) == 0
     measured = json.loads(capfd.readouterr().out)["optimizers"]
-    assert [row["source"] for row in measured] == ["measured"] * 3
+    assert [row["source"] for row in measured] == ["measured"] * 2
     for before, after in zip(predicted, measured, strict=True):
         assert after["state_bytes"] == before["state_bytes"]
         assert after["peak_bytes"] == pytest.approx(before["peak_bytes"], rel=0.25)

@@ -66,7 +66,7 @@ def test_a_smaller_state_buys_a_larger_batch(tmp_path: Path) -> None:
     assert sgd.largest_batch is not None
     assert sgd.largest_batch > adamw.largest_batch > 8
     at_most = row(ask(target, "adamw", capacity_bytes=60_000, batch_size=adamw.largest_batch))
-    beyond = row(ask(target, "adamw", capacity_bytes=60_000, batch_size=adamw.largest_batch + 8))
+    beyond = row(ask(target, "adamw", capacity_bytes=60_000, batch_size=adamw.largest_batch + 1))
     assert (at_most.fits, beyond.fits) == (True, False)
 
 
