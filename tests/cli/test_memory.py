@@ -65,5 +65,6 @@ def test_real_steps_are_taken_where_they_are_asked_for(
     assert [row["source"] for row in measured] == ["measured"] * 2
     for before, after in zip(predicted, measured, strict=True):
         assert after["state_bytes"] == before["state_bytes"]
-        assert after["peak_bytes"] == pytest.approx(before["peak_bytes"], rel=0.25)
+        # On a CPU what passes inside the optimizer's step is not measured, and this net is all step.
+        assert 0.6 * before["peak_bytes"] < after["peak_bytes"] < 1.1 * before["peak_bytes"]
     assert run(["memory", target, "--measure", "--gpu", "h100"]) == 2
