@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -228,7 +229,8 @@ def main() -> None:
             asked.out.write_text(json.dumps({"where": where, "device": device, "rows": rows}))
     text = f"{where}.\n\n{table(rows)}"
     if asked.record:
-        results.append(results.heading(f"Memory, predicted against measured on {device}", COMMAND) + text)
+        command = " ".join([COMMAND, *(word for word in sys.argv[1:] if word != "--record")])
+        results.append(results.heading(f"Memory, predicted against measured on {device}", command) + text)
     else:
         print(text)
 
