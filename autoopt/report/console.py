@@ -258,15 +258,20 @@ def _table(rec: Recommendation, width: int) -> Table:
 
 
 def _steps(rec: Recommendation, width: int) -> Iterator[RenderableType]:
-    """The timed steps, without columns that say nothing; a narrow terminal does without the quartiles of the step."""
+    """The timed steps, without columns that say nothing; a narrow terminal has no room for the quartiles of the step.
+
+    Nor for samples a second where tokens are told.
+    """
     rows = speed.table(rec)
     left_out = set() if width >= _WIDE else {"middle half"}
+    if left_out and any(row[speed.COLUMNS.index("tokens/s")] for row in rows):
+        left_out.add("samples/s")
     shown = [i for i, name in enumerate(speed.COLUMNS) if name not in left_out and any(r[i] for r in rows)]
     if not shown:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i in shown:
-        table.add_column(speed.COLUMNS[i], justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
+        table.add_column(speed.COLUMNS[i], justify="right" if i else "left", no_wrap=True, overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[i]) for i in shown), style="dim")
     yield table

@@ -10,7 +10,7 @@ Line = tuple[str, str]
 
 INPUT_BOUND = 0.3
 """Share of a step that is waiting for data from which on the optimizer's own time hardly matters."""
-COLUMNS = ("optimizer", "step", "middle half", "x AdamW", "samples/s", "tokens/s", "optimizer's share")
+COLUMNS = ("optimizer", "step", "middle half", "x AdamW", "samples/s", "tokens/s", "in optimizer")
 """Of the table of timed steps."""
 
 
