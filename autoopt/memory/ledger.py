@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The moment of most bytes alive in a stretch of time, and who held them."""
-
-    total: int
-    alive: frozenset[int]
-    """Numbers of the storages."""
 
 
 class Ledger:
@@ -67,7 +57,7 @@ class Ledger:
         return sum(self.size(number) for number in {self.see(tensor) for tensor in tensors})
 
     def mark(self) -> int:
-        """Now, as `peak` takes it."""
+        """Now, as `course` takes it."""
         return len(self._moves)
 
     def alive(self, mark: int | None = None) -> frozenset[int]:
@@ -76,19 +66,6 @@ class Ledger:
         for move in self._moves[:mark]:
             found.add(move) if move >= 0 else found.discard(~move)
         return frozenset(found)
-
-    def peak(self, begin: int, *, without: frozenset[int] = frozenset()) -> Peak:
-        """The moment of most bytes alive since a mark, storages in `without` not counted."""
-        total = sum(self._sizes[number] for number in self.alive(begin) - without)
-        most, at = total, begin
-        for index, move in enumerate(self._moves[begin:], begin + 1):
-            number = move if move >= 0 else ~move
-            if number in without:
-                continue
-            total += self._sizes[number] if move >= 0 else -self._sizes[number]
-            if total > most:
-                most, at = total, index
-        return Peak(most, self.alive(at) - without)
 
     def course(self, begin: int, *, without: frozenset[int] = frozenset()) -> list[int]:
         """Bytes alive at a mark and after each birth and death since, storages in `without` not counted."""

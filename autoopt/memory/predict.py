@@ -80,7 +80,7 @@ class _Prediction:
         self._progress("tracing forward and backward")
         try:
             self._trace_passes()
-        except (Exception, RecursionError) as error:
+        except Exception as error:
             self._why = _words(error)
             self._estimate()
         rows = []
@@ -127,9 +127,8 @@ class _Prediction:
         double = None
         if self._resizable and self._samples is not None:
             double = self._pass(2 * self._samples)
-        first = self._pass(
-            self._samples
-        )  # the last one, since it leaves the gradients that the steps below need
+        # The last one, since it leaves the gradients that the steps below need.
+        first = self._pass(self._samples)
         self._activations = first.activations
         other = None if double is None else (double.samples, double.course)
         self._growth = Growth.of((first.samples, first.course), other)
@@ -202,6 +201,7 @@ class _Prediction:
             return OptimizerMemory(
                 **known, source="unknown", note="the graph that a second derivative keeps could not be traced"
             )
+        gradients = [(p, p.grad) for p in self._model.parameters()]
         begin = time.perf_counter()
         stepped, course = self._whole_step(optimizer, self._samples)
         known |= {"state_bytes": stepped.state, "temporary_bytes": 0}
@@ -213,7 +213,8 @@ class _Prediction:
             second = (2 * self._samples, self._whole_step(again, 2 * self._samples)[1])
         growth = Growth.of((self._samples or 1, course), second)
         note = f"by differences of gradients: {optimizer.reason}" if optimizer.reason else ""
-        self._pass(self._samples)
+        for parameter, gradient in gradients:  # the next optimizer steps over them
+            parameter.grad = gradient
         return self._finished(known, "fake-tensor trace", growth, stepped.held, 0, note)
 
     def _whole_step(self, optimizer: Any, samples: int | None) -> tuple[steps.Stepped, list[int]]:

@@ -34,7 +34,7 @@ def step(trace: Trace, model: nn.Module, optimizer: Optimizer, kind: str) -> Ste
     with _as_on(kind, model, optimizer), trace, trace.assuming():
         optimizer.step()
     held = _numbers(trace, optimizer)
-    return _stepped(trace, optimizer, held, trace.ledger.peak(begin, without=before | held).total)
+    return _stepped(trace, optimizer, held, max(trace.ledger.course(begin, without=before | held)))
 
 
 def whole_step(

@@ -166,7 +166,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _from_real(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Really, where that is small; otherwise only its shape."""
-        if _changes(func) or func in _READS:
+        if func._schema.is_mutable or func in _READS:
             return func(*args, **kwargs)
         given, named = tree_map_only(Tensor, self.faked, (args, kwargs))
         try:
@@ -200,7 +200,3 @@ def _without_masks(func: Any, args: Any) -> Any:
 
 def _is_mask(index: Tensor | None) -> bool:
     return index is not None and index.dtype is torch.bool and not isinstance(index, FakeTensor)
-
-
-def _changes(func: Any) -> bool:
-    return bool(func._schema.is_mutable)

@@ -17,22 +17,21 @@ def test_a_storage_counts_once_and_as_long_as_it_lives() -> None:
     assert ledger.now == 0
 
 
-def test_the_peak_is_the_fullest_moment_since_a_mark() -> None:
+def test_the_course_tells_every_birth_and_death_since_a_mark() -> None:
     ledger = Ledger()
     old = torch.zeros(100)
-    ledger.see(old)
+    number = ledger.see(old)
     begin = ledger.mark()
     first = torch.zeros(10)
-    number = ledger.see(first)
+    ledger.see(first)
     passing = torch.zeros(50)
     ledger.see(passing)
     del passing
     last = torch.zeros(5)
     ledger.see(last)
-    peak = ledger.peak(begin, without=frozenset({ledger.see(old)}))
-    assert peak.total == 4 * 60
-    assert number in peak.alive
-    assert ledger.see(last) not in peak.alive
+    assert ledger.course(begin, without=frozenset({number})) == [0, 40, 240, 40, 60]
+    assert ledger.alive() == {number, ledger.see(first), ledger.see(last)}
+    assert ledger.alive(begin) == {number}
 
 
 def test_bytes_are_rounded_as_an_allocator_does_and_stand_ins_weigh_nothing() -> None:
