@@ -86,3 +86,15 @@ def parse_seconds(text: str | float) -> float:
     if seconds <= 0:
         raise UsageError("a step time is above zero.", "Write it like 0.2s or 200ms.")
     return seconds
+
+
+def show_bytes(value: float) -> str:
+    """Bytes with three digits in decimal units.
+
+    >>> show_bytes(85_520_809_984), show_bytes(-1500), show_bytes(12)
+    ('85.5 GB', '-1.5 kB', '12 B')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"

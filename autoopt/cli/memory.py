@@ -201,9 +201,6 @@ def _largest(row: OptimizerMemory, answer: MemoryAnswer) -> str:
 
 
 def _bytes(value: int | None) -> str:
-    if value is None:
-        return "?"
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value} B"
+    from autoopt.units import show_bytes
+
+    return "?" if value is None else show_bytes(value)

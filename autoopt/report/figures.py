@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoopt.records import BASELINE, Recommendation, TrialResult
+from autoopt.records import BASELINE, Expected, Recommendation, TrialResult
 
 Figure = dict[str, Any]
 
@@ -69,3 +69,17 @@ def _number(name: str, rec: Recommendation) -> int:
 def wide(values: list[float]) -> bool:
     """Whether a logarithmic axis shows more: positive values over more than a decade."""
     return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+
+
+def interval_bars(seen: Expected) -> dict[str, Any]:
+    """Error bars from the expected loss to the ends of its interval; invisible without one."""
+    if seen.low is None or seen.high is None or seen.loss is None:
+        return {"visible": False}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [seen.high - seen.loss],
+        "arrayminus": [seen.loss - seen.low],
+        "thickness": 1.2,
+        "width": 3,
+    }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autoopt.records import Expected, Outcome, Recommendation, TrialResult
-from autoopt.report.figures import YOURS, Figure, by_optimizer, colour, dash, figure, wide
+from autoopt.report.figures import YOURS, Figure, by_optimizer, colour, dash, figure, interval_bars, wide
 from autoopt.report.promise_plot import promise
 from autoopt.report.race_plots import effort, race
 from autoopt.report.rate_plot import rates
@@ -82,16 +82,6 @@ def front(rec: Recommendation, title: str, cost: Callable[[Expected], float | No
     for value, loss, row in full:
         seen = row.expected
         assert seen is not None
-        error: dict[str, Any] = {"visible": False}
-        if seen.low is not None and seen.high is not None:
-            error = {
-                "type": "data",
-                "symmetric": False,
-                "array": [seen.high - loss],
-                "arrayminus": [loss - seen.low],
-                "thickness": 1.2,
-                "width": 3,
-            }
         label = name_of(row.optimizer, rec)
         data.append(
             {
@@ -105,7 +95,7 @@ def front(rec: Recommendation, title: str, cost: Callable[[Expected], float | No
                 # To the right of the last ones there is no room.
                 "textposition": "top left" if value > 0.75 * largest else "top center",
                 "cliponaxis": False,
-                "error_y": error,
+                "error_y": interval_bars(seen),
                 "marker": {
                     "color": colour(row.optimizer, rec),
                     "size": 14 if row.status == "recommended" else 9,

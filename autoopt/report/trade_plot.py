@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from autoopt.records import BASELINE, Expected, Recommendation, Row
-from autoopt.report.figures import YOURS, Figure, colour, figure
+from autoopt.report.figures import YOURS, Figure, colour, figure, interval_bars
 from autoopt.report.words import duration, name_of, number, scaled
+from autoopt.tuning.limits import OVER
 
 _SMALLEST, _LARGEST = 9.0, 34.0
 """Diameters in pixels; areas follow the memory."""
@@ -55,7 +56,7 @@ def _side_by_side(rec: Recommendation, names: list[str]) -> dict[str, float]:
 
 
 def _over(row: Row) -> bool:
-    return row.reason.startswith("over the limit")
+    return row.reason.startswith(OVER)
 
 
 def _memory(seen: Expected) -> int:
@@ -86,16 +87,6 @@ def _line(shown: list[tuple[Row, Expected, float]]) -> list[dict[str, Any]]:
 def _marker(row: Row, seen: Expected, x: float, most: int, rec: Recommendation) -> dict[str, Any]:
     loss = seen.loss or 0.0
     share = _memory(seen) / most if most else 0.0
-    error: dict[str, Any] = {"visible": False}
-    if seen.low is not None and seen.high is not None:
-        error = {
-            "type": "data",
-            "symmetric": False,
-            "array": [seen.high - loss],
-            "arrayminus": [loss - seen.low],
-            "thickness": 1.2,
-            "width": 3,
-        }
     label = name_of(row.optimizer, rec)
     chosen = row.status == "recommended"
     return {
@@ -108,7 +99,7 @@ def _marker(row: Row, seen: Expected, x: float, most: int, rec: Recommendation) 
         "text": [f"<b>{label}</b>" if chosen else label],
         "textposition": "top center",
         "cliponaxis": False,
-        "error_y": error,
+        "error_y": interval_bars(seen),
         "marker": {
             "color": colour(row.optimizer, rec),
             "size": max(_SMALLEST, _LARGEST * share**0.5),

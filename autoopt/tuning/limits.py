@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoopt.records import TrialResult
+from autoopt.units import show_bytes
 
 OVER = "over the limit"
 """How every reason of an optimizer that costs too much begins."""
@@ -44,7 +45,7 @@ class Limits:
         times = [r.step_seconds for r in results if r.step_seconds and not r.disturbed]
         found = []
         if self.memory and peaks and max(peaks) > self.memory:
-            words = f"{OVER}: {_bytes(max(peaks))}, {_bytes(self.memory)} are allowed"
+            words = f"{OVER}: {show_bytes(max(peaks))}, {show_bytes(self.memory)} are allowed"
             found.append(Excess(max(peaks) / self.memory, words))
         seconds = statistics.median(times) if times else None
         if self.step_time and seconds and seconds > self.step_time:
@@ -71,13 +72,6 @@ class Limits:
         assert self.step_time_relative is not None
         words = f"{OVER}: {relative:.2g} times AdamW's step, {self.step_time_relative:g} are allowed"
         return Excess(relative / self.step_time_relative, words)
-
-
-def _bytes(value: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} B"
 
 
 def _seconds(value: float) -> str:
