@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from autoopt.memory import kernels
 from autoopt.memory.ledger import Ledger
 
 _SMALL = 1 << 20
@@ -72,6 +73,12 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._zeros: set[int] = set()
         """Numbers of storages that hold zeros alone: Prodigy keeps no copy of such parameters."""
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._kernels = kernels.Kernels(self._fake)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled inside a trace: torch need not shield each call from its compiler."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Any = (), kwargs: dict[str, Any] | None = None
@@ -81,7 +88,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(kind not in _PLAIN for kind in types):
             return NotImplemented  # tensors made of tensors come back as what they are made of
         kwargs = kwargs or {}
-        given = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = kernels.tensors(args, kwargs)
         real = [leaf for leaf in given if not isinstance(leaf, FakeTensor)]
         if len(real) == len(given):
             result = self._from_real(func, args, kwargs)
@@ -91,7 +98,10 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return torch.tensor(False)
         elif real or func in _INDEXED:
             result = self._mixed(func, args, kwargs)
-        else:
+        elif (
+            func not in kernels.QUICK
+            or (result := self._kernels(func, args, kwargs, given)) is NotImplemented
+        ):
             with self._fake:
                 result = func(*args, **kwargs)
         for leaf in (result,) if isinstance(result, Tensor) else tree_iter(result):

@@ -352,10 +352,13 @@ class Planner:
         return self.moves.possible(self.view, lambda name, steps: self._fits(name, steps, elapsed, race_ends))
 
     def _confirm(self) -> Iterator[tuple[str, Option, int, int]]:
-        """Finalists and the user's own with fresh seeds, at the longest length that was trained."""
+        """What would be handed over, where it was trained shorter; then finalists and the user's own with fresh seeds."""
         if not self.layout.confirm_seconds:
             return
         steps = max((r.spec.steps for r in self.results if r.outcome is Outcome.COMPLETED), default=0)
+        chosen = self.choice()
+        if chosen is not None and steps and not self.race.ran(chosen.key, steps, self.seed):
+            yield "confirm", chosen, steps, self.seed
         for option, seed in fresh_trials(self.view, self.race, steps):
             yield "confirm", option, steps, seed
 
