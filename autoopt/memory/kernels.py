@@ -21,15 +21,15 @@ abs add addcdiv addcmul addmm alias baddbmm bmm clamp clamp_min clone copy cos c
 ge gelu gelu_backward gt isfinite le lerp log logical_and logical_not logical_or lt masked_fill maximum mean minimum mm
 mul native_layer_norm native_layer_norm_backward ne neg permute pow reciprocal rsqrt rsub select sigmoid sigmoid_backward
 sign silu silu_backward sin slice split split_with_sizes sqrt squeeze stack sub sum t tanh tanh_backward
-threshold_backward transpose unbind unsqueeze view where zero cat linalg_vector_norm _log_softmax
-_log_softmax_backward_data _softmax _softmax_backward_data _unsafe_view
-""".split()
+threshold_backward transpose slice_backward as_strided new_zeros zeros_like ones_like empty_like unbind unsqueeze view
+where zero cat linalg_vector_norm _log_softmax _log_softmax_backward_data _softmax _softmax_backward_data _unsafe_view
+"""
 _RESHAPING = frozenset({"squeeze", "t", "transpose", "unsqueeze", "detach"})
 """In place they change the tensor's own shape or history."""
 _FOREACH = """
 abs add addcdiv addcmul clamp_max clamp_min copy div lerp max maximum minimum mul neg norm pow reciprocal rsqrt sign sqrt
 sub zero
-""".split()
+"""
 
 
 def _overloads(names: Sequence[str]) -> frozenset[Any]:
@@ -45,9 +45,9 @@ def _overloads(names: Sequence[str]) -> frozenset[Any]:
 
 QUICK = _overloads(
     [
-        *_NAMES,
-        *(f"{name}_" for name in _NAMES if name not in _RESHAPING),
-        *(f"_foreach_{name}{end}" for name in _FOREACH for end in ("", "_")),
+        *_NAMES.split(),
+        *(f"{name}_" for name in _NAMES.split() if name not in _RESHAPING),
+        *(f"_foreach_{name}{end}" for name in _FOREACH.split() for end in ("", "_")),
     ]
 )
 
@@ -80,6 +80,13 @@ class _Made:
         return given[self.source].as_strided(self.size, self.stride, self.offset)
 
 
+class Fakes(FakeTensorMode):
+    """torch's mode, which stays one when a model copies its layers: a fake tensor's copy copies what it refers to."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fakes:
+        return self
+
+
 class Kernels:
     """The operations of `QUICK` on fake tensors.
 
@@ -101,8 +108,14 @@ class Kernels:
         Returns:
             The result, or NotImplemented where the general way has to be taken.
         """
-        if any(tensor.constant is not None or tensor.dtype.is_complex for tensor in given):
-            return NotImplemented
+        for tensor in given:
+            if tensor.constant is not None or tensor.fake_mode is not self._mode or tensor.dtype.is_complex:
+                return NotImplemented
+        device = given[0].fake_device
+        if "device" in kwargs:  # the kernels know of no other device than their arguments'
+            if kwargs["device"] not in (None, device):
+                return NotImplemented
+            kwargs = {name: value for name, value in kwargs.items() if name != "device"}
         key = func, _key(args), _key(tuple(kwargs.items()))
         with in_kernel_invocation_manager(self._mode):
             if key in self._known:
@@ -110,10 +123,15 @@ class Kernels:
             else:
                 result = func(*args, **kwargs)
                 self._known[key] = _each(result, lambda tensor: _Made.of(tensor, given), Tensor)
-        device = given[0].fake_device
         return _each(
             result, lambda t: t if isinstance(t, FakeTensor) else FakeTensor(self._mode, t, device), Tensor
         )
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """A fake tensor of the shape of a real strided one."""
+        with in_kernel_invocation_manager(self._mode):
+            shape = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        return FakeTensor(self._mode, shape, tensor.device)
 
 
 def tensors(args: Any, kwargs: dict[str, Any]) -> list[Any]:

@@ -28,8 +28,8 @@ GRAIN = 512
 """Bytes to which CUDA's caching allocator rounds a block."""
 WORKSPACE = 65 << 20
 """Bytes that cuBLAS and cuBLASLt take from that allocator at the first product, measured on an H100. Older cards: less."""
-_PATIENCE = 2.0
-"""Seconds of one trace above which no further batch sizes are traced than are needed."""
+_LONG = 25_000
+"""Operations of one trace above which no further batch sizes are traced than are needed: some seconds."""
 
 Progress = Callable[[str], None]
 
@@ -202,12 +202,12 @@ class _Prediction:
                 **known, source="unknown", note="the graph that a second derivative keeps could not be traced"
             )
         gradients = [(p, p.grad) for p in self._model.parameters()]
-        begin = time.perf_counter()
+        begin = self._trace.operations
         stepped, course = self._whole_step(optimizer, self._samples)
         known |= {"state_bytes": stepped.state, "temporary_bytes": 0}
         known["activation_bytes"] = max(0, max(course) - known["gradient_bytes"])
         second = None
-        if self._resizable and self._samples and time.perf_counter() - begin < _PATIENCE:
+        if self._resizable and self._samples and self._trace.operations - begin < _LONG:
             # Another optimizer, for the first has its state by now and would go another way.
             again = build.build(registry.get(known["optimizer"]), groups.split(self._model), {})
             second = (2 * self._samples, self._whole_step(again, 2 * self._samples)[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,9 @@ def built(trace: Trace, build: Callable[[], nn.Module]) -> nn.Module:
     Raises:
         ValueRead: building it reads weights.
     """
-    with trace, _convertible():
+    with trace, _convertible(), warnings.catch_warnings():
+        # torch looks at the pointer of a parameter that it copies, and warns; it is 0, as of any that has no memory.
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         model = build()
     return shadowed(trace, model)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
@@ -70,9 +70,11 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
         self.assume = False
+        self.operations = 0
+        """Seen so far."""
         self._zeros: set[int] = set()
         """Numbers of storages that hold zeros alone: Prodigy keeps no copy of such parameters."""
-        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._fake = kernels.Fakes(allow_non_fake_inputs=True)
         self._kernels = kernels.Kernels(self._fake)
 
     @classmethod
@@ -87,6 +89,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return args[0].fake_device  # more than half of all calls: whoever looks at `.device`
         if any(kind not in _PLAIN for kind in types):
             return NotImplemented  # tensors made of tensors come back as what they are made of
+        self.operations += 1
         kwargs = kwargs or {}
         given = kernels.tensors(args, kwargs)
         real = [leaf for leaf in given if not isinstance(leaf, FakeTensor)]
@@ -98,16 +101,21 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return torch.tensor(False)
         elif real or func in _INDEXED:
             result = self._mixed(func, args, kwargs)
-        elif (
-            func not in kernels.QUICK
-            or (result := self._kernels(func, args, kwargs, given)) is NotImplemented
-        ):
-            with self._fake:
-                result = func(*args, **kwargs)
+        else:
+            result = self._shaped(func, args, kwargs, given)
         for leaf in (result,) if isinstance(result, Tensor) else tree_iter(result):
             if isinstance(leaf, Tensor):
                 self._see(func, leaf)
         return result
+
+    def _shaped(self, func: Any, args: Any, kwargs: dict[str, Any], given: Sequence[Tensor]) -> Any:
+        """The operation on fake tensors alone."""
+        if given and func in kernels.QUICK:
+            result = self._kernels(func, args, kwargs, given)
+            if result is not NotImplemented:
+                return result
+        with self._fake:
+            return func(*args, **kwargs)
 
     def _see(self, func: Any, tensor: Tensor) -> None:
         number = self.ledger.see(tensor)
@@ -120,8 +128,11 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A fake tensor like a real one, which is not counted: whoever owns the real one is."""
         if isinstance(tensor, FakeTensor):
             return tensor
-        # Detached: the converter looks at a tensor's gradient, and torch warns where that is none of a leaf's.
-        copy = self._fake.from_tensor(tensor.detach(), static_shapes=True)
+        if type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.storage_offset():
+            copy = self._kernels.like(tensor)
+        else:
+            # Detached: the converter looks at a tensor's gradient, and torch warns where that is none of a leaf's.
+            copy = self._fake.from_tensor(tensor.detach(), static_shapes=True)
         self.ledger.ignore(copy)
         return copy
 
@@ -167,8 +178,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The operation on fake and real tensors; a real one that it changes in place is given back as it is."""
         args = _without_masks(func, args)
         given, named = tree_map_only(Tensor, self.faked, (args, kwargs))
-        with self._fake:
-            result = func(*given, **named)
+        result = self._shaped(func, given, named, kernels.tensors(given, named))
         first = args[0] if args else None
         if isinstance(first, Tensor) and not isinstance(first, FakeTensor) and result is given[0]:
             return first
@@ -180,8 +190,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         given, named = tree_map_only(Tensor, self.faked, (args, kwargs))
         try:
-            with self._fake:
-                result = func(*given, **named)
+            result = self._shaped(func, given, named, kernels.tensors(given, named))
         except RuntimeError:
             return func(*args, **kwargs)  # its shape depends on values, which are there
         size = sum(leaf.untyped_storage().nbytes() for leaf in tree_iter(result) if isinstance(leaf, Tensor))

@@ -7,7 +7,8 @@ import psutil
 import pytest
 
 from autoopt.errors import UserCodeError, WorkerError
-from autoopt.memory.answer import MemoryRequest
+from autoopt.memory.answer import MemoryAnswer, MemoryRequest
+from autoopt.trials import ask_memory
 from autoopt.trials.ask_memory import ask
 from tests.workload.files import PLAIN, write
 
@@ -23,6 +24,21 @@ def test_the_answer_comes_from_another_process(tmp_path: Path, capfd: pytest.Cap
     assert all(row.source == "fake-tensor trace" for row in answer.optimizers)
     assert "tracing the step of sgd" in said
     assert capfd.readouterr().out == ""
+
+
+def test_two_processes_answer_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["sgd", "adamw", "adahessian", "lion", "adan"]
+    asked = request(write(tmp_path, PLAIN)).model_copy(update={"optimizers": names})
+
+    def answer(cores: int) -> MemoryAnswer:
+        monkeypatch.setattr(ask_memory, "cpu_slots", lambda: cores)
+        said: list[str] = []
+        found = ask(asked, progress=said.append)
+        assert said.count("building the model without its weights") == cores
+        return found.model_copy(update={"seconds": 0.0})
+
+    assert answer(2) == answer(1)
+    assert [row.optimizer for row in answer(2).optimizers] == names
 
 
 def test_an_error_keeps_its_class_and_place(tmp_path: Path) -> None:
