@@ -310,3 +310,14 @@ def test_an_earlier_run_that_says_nothing_changes_no_trial() -> None:
     plain.run()
     silent.run()
     assert plain.log == silent.log
+
+
+def test_what_is_handed_over_was_trained_as_long_as_anything() -> None:
+    """A configuration that is only believed to be best is trained before finalists get fresh seeds."""
+    for i in range(6):
+        surfaces = {n: Surface(s.floor, s.best - 0.15 * i, edge=s.edge) for n, s in SURFACES.items()}
+        planner = Machine(surfaces, seconds=60.0 + 15.0 * i).run()
+        longest = max(r.spec.steps for r in planner.results if r.outcome is Outcome.COMPLETED)
+        chosen = planner.choice()
+        assert chosen is not None
+        assert planner.race.measured(chosen.key, longest), f"machine {i}: {chosen} after {longest} steps"
