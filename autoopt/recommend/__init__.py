@@ -331,10 +331,15 @@ def _untuned(e: Evidence) -> Recommendation:
     own = e.report.baseline.source == "configure_optimizers"
     name, hyper = BASELINE, dict[str, float]()
     if not own:
-        names = [n for n, a in e.planner.arms.items() if a.tunable and not a.dropped]
+        # What the budget is too small for is no worse for that.
+        arms = [a for a in e.planner.arms.values() if a.tunable]
+        names = [a.name for a in arms if not a.dropped or a.dropped.startswith("cut")]
         best = e.planner.view.best(lambda o: o.optimizer in names)
         if best is None:
-            raise NoResult("None of the optimizers can be used.", "`autoopt optimizers` lists them.")
+            reasons = "; ".join(f"{a.name}: {a.dropped}" for a in arms if a.dropped)
+            raise NoResult(
+                f"No optimizer is left to recommend ({reasons}).", "Raise the limits, or give a larger --budget."
+            )
         name, hyper = best.optimizer, best.hyper
     source = "by the earlier runs and on the networks" if e.planner.informed else "on the networks"
     what = "your own optimizer" if own else f"{e.title(name)}, the best {source} that we measured,"

@@ -31,6 +31,8 @@ _ROUND_SHARE = 0.5
 """Of the worker seconds left that one round may take."""
 _FIRST_SHARE = 0.4
 """Of the wall-clock left that the first trial of the leading configuration may take."""
+_ENTRY_SHARE = 0.6
+"""Of the wall-clock that the shortest trial of an optimizer may take, if it is to enter."""
 _FEWEST_ARMS, _ARMS_PER_TRIAL = 3, 0.35
 """Optimizers that enter: so many, and more by the trials of the longest length that fit."""
 CUT = "cut: the budget does not reach it, and other networks give it little hope"
@@ -126,7 +128,7 @@ class Planner:
             return
         shortest, seconds = self.layout.lengths[-1], self.deadline - self.begin
         for arm in self.arms.values():
-            if arm.tunable and self.pace.seconds(arm.name, shortest) > _FIRST_SHARE * seconds:
+            if arm.tunable and self.pace.seconds(arm.name, shortest) > _ENTRY_SHARE * seconds:
                 times = self.pace.typical(arm.name)
                 arm.dropped = f"cut: no trial of it fits the budget, its step takes {times:.0f} times AdamW's"
             timed = self.pace.timed(arm.name)
@@ -271,7 +273,8 @@ class Planner:
         left = self.deadline - elapsed
         lengths = self.layout.lengths if self.moves.at_start(option) else self.layout.lengths[:1]
         for steps in lengths:
-            if self.pace.seconds(option.optimizer, steps) <= _FIRST_SHARE * left:
+            share = _ENTRY_SHARE if steps == self.layout.lengths[-1] else _FIRST_SHARE
+            if self.pace.seconds(option.optimizer, steps) <= share * left:
                 yield self._stage(), option, steps, self.seed
                 return
 

@@ -158,6 +158,16 @@ def test_without_an_own_one_what_the_belief_holds_best_is_handed_on_untuned() ->
     assert found.against_yours.verdict == "unknown"
 
 
+def test_where_every_optimizer_is_too_slow_for_the_budget_the_likeliest_is_handed_on_untuned() -> None:
+    slow = {name: Surface(0.3, -2.5, cost=300.0) for name in ("adamw", "sgd")}
+    machine = Machine(slow, seconds=60.0)
+    planner = machine.planner()
+    assert all(arm.dropped.startswith("cut") for arm in planner.arms.values() if arm.tunable)
+    found = recommend(evidence(machine, planner, source="default"))
+    assert found.recommendation.optimizer in slow
+    assert not found.recommendation.tuned
+
+
 def test_a_run_stopped_before_its_first_trial_is_untuned_too() -> None:
     machine = Machine(RIVALS, seconds=100.0)
     found = recommend(evidence(machine, machine.planner(), complete=False))

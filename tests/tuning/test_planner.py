@@ -248,6 +248,19 @@ def test_the_users_own_gets_no_fresh_seed_that_the_leader_does_not_get() -> None
         assert {BASELINE} not in fresh.values()
 
 
+def test_a_dear_favourite_enters_when_its_shortest_trial_takes_half_of_the_budget() -> None:
+    """Known to be best elsewhere, it is worth the one trial that it can have."""
+    surfaces = {"adamw": Surface(0.3, -2.5), "muon": Surface(0.1, -2.0, cost=4.0)}
+    shares = dict[bool, list[float]]({True: [], False: []})
+    for seconds in range(2, 12):
+        planner = Machine(surfaces, seconds=float(seconds)).planner()
+        if planner.layout.lengths:
+            shortest = planner.pace.seconds("muon", planner.layout.lengths[-1])
+            shares[not planner.arms["muon"].dropped].append(shortest / seconds)
+    assert max(shares[True]) > 0.45
+    assert max(shares[True]) <= 0.6 < min(shares[False])
+
+
 def test_an_optimizer_of_which_no_trial_fits_is_cut_and_says_why() -> None:
     machine = Machine({"adamw": Surface(0.3, -2.5), "muon": Surface(0.1, -2.0, cost=500.0)}, seconds=60.0)
     planner = machine.run()
