@@ -69,18 +69,19 @@ class _Made:
         storage = made.untyped_storage()._cdata
         source = next((i for i, t in enumerate(given) if t.untyped_storage()._cdata == storage), None)
         itself = source is not None and made is given[source]
-        return cls(source, itself, tuple(made.shape), made.stride(), made.storage_offset(), made.dtype)
+        return cls(source, itself, tuple(made.shape), made.stride(), int(made.storage_offset()), made.dtype)
 
-    def again(self, given: Sequence[Tensor]) -> Tensor:
-        """The same of other arguments of the same shapes."""
+    def again(self, given: Sequence[Tensor], mode: FakeTensorMode) -> Tensor:
+        """The same of other arguments of the same shapes: fake if it is one of them, else its meta tensor."""
         if self.source is None:
             return torch.empty_strided(self.size, self.stride, dtype=self.dtype, device="meta")
         if self.itself:
             return given[self.source]
-        return given[self.source].as_strided(self.size, self.stride, self.offset)
+        with in_kernel_invocation_manager(mode):
+            return given[self.source].as_strided(self.size, self.stride, self.offset)
 
 
-class Fakes(FakeTensorMode):
+class Fakes(FakeTensorMode):  # type: ignore[no-untyped-call]
     """torch's mode, which stays one when a model copies its layers: a fake tensor's copy copies what it refers to."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fakes:
@@ -97,6 +98,8 @@ class Kernels:
     def __init__(self, mode: FakeTensorMode) -> None:
         self._mode = mode
         self._known: dict[Any, Any] = {}
+        self._attributes: dict[torch.device, dict[str, Any]] = {}
+        """Of a fresh fake tensor of a device."""
 
     def __call__(self, func: Any, args: Any, kwargs: dict[str, Any], given: Sequence[Any]) -> Any:
         """The result; a tensor that is changed in place is given back as it is.
@@ -117,21 +120,33 @@ class Kernels:
                 return NotImplemented
             kwargs = {name: value for name, value in kwargs.items() if name != "device"}
         key = func, _key(args), _key(tuple(kwargs.items()))
-        with in_kernel_invocation_manager(self._mode):
-            if key in self._known:
-                result = _each(self._known[key], lambda made: made.again(given), _Made)
-            else:
+        known = self._known.get(key, self)
+        if known is not self:
+            result = _each(known, lambda made: made.again(given, self._mode), _Made)
+        else:
+            with in_kernel_invocation_manager(self._mode):
                 result = func(*args, **kwargs)
                 self._known[key] = _each(result, lambda tensor: _Made.of(tensor, given), Tensor)
-        return _each(
-            result, lambda t: t if isinstance(t, FakeTensor) else FakeTensor(self._mode, t, device), Tensor
-        )
+        return _each(result, lambda tensor: self._fake(tensor, device), Tensor)
 
     def like(self, tensor: Tensor) -> Tensor:
         """A fake tensor of the shape of a real strided one."""
-        with in_kernel_invocation_manager(self._mode):
-            shape = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-        return FakeTensor(self._mode, shape, tensor.device)
+        shape = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        return self._fake(shape, tensor.device)
+
+    def _fake(self, tensor: Tensor, device: torch.device) -> Tensor:
+        """The fake tensor of a meta tensor: what torch's constructor makes, without checking it each time."""
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        if device not in self._attributes:
+            made = FakeTensor(self._mode, tensor, device)
+            self._attributes[device] = dict(vars(made))
+            return made
+        made = Tensor._make_subclass(
+            FakeTensor, tensor, False, dispatch_device=True, device_for_backend_keys=device
+        )
+        made.__dict__.update(self._attributes[device])
+        return made
 
 
 def tensors(args: Any, kwargs: dict[str, Any]) -> list[Any]:

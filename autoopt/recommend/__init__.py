@@ -338,7 +338,8 @@ def _untuned(e: Evidence) -> Recommendation:
         if best is None:
             reasons = "; ".join(f"{a.name}: {a.dropped}" for a in arms if a.dropped)
             raise NoResult(
-                f"No optimizer is left to recommend ({reasons}).", "Raise the limits, or give a larger --budget."
+                f"No optimizer is left to recommend ({reasons}).",
+                "Raise the limits, or give a larger --budget.",
             )
         name, hyper = best.optimizer, best.hyper
     source = "by the earlier runs and on the networks" if e.planner.informed else "on the networks"

@@ -159,11 +159,11 @@ def _read(asked: Sequence[_Asked], deadline: float, progress: Callable[[str], No
             selector.register(one.replies, selectors.EVENT_READ, one)
         while selector.get_map() and (ready := selector.select(max(0.0, deadline - time.monotonic()))):
             for key, _ in ready:
-                one: _Asked = key.data
-                one.read(progress)
-                if one.line is not None:
-                    selector.unregister(one.replies)
-                    if one.failed:
+                ended: _Asked = key.data
+                ended.read(progress)
+                if ended.line is not None:
+                    selector.unregister(ended.replies)
+                    if ended.failed:
                         return
 
 
