@@ -16,7 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -72,8 +72,13 @@ def pack(root: Path, archive: Path, limits: Limits = LIMITS) -> None:
         raise_unwritable(error, archive, "Nothing was submitted.")
 
 
-def unpack(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
+def unpack(archive: Path | IO[bytes], into: Path, limits: Limits = LIMITS) -> None:
     """Unpack `archive` into `into`, a folder that is not there yet; after an error it is not there either.
+
+    Args:
+        archive: a file's path, or a file that is open for reading and can be positioned.
+        into: made by this, readable by its user only.
+        limits: what is refused beyond.
 
     Raises:
         BadBundle: refused; the message says which entry and why.
@@ -93,7 +98,7 @@ def unpack(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
     """
     try:
         into.mkdir(mode=0o700)
-        with archive.open("rb") as stream:
+        with archive.open("rb") if isinstance(archive, Path) else nullcontext(archive) as stream:
             if zipfile.is_zipfile(stream):
                 _unzip(stream, into, limits)
             else:
