@@ -13,6 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
+from autoopt.daemon.jobs import HomeInUse
 from autoopt.errors import RunError
 from autoopt.files import raise_unwritable
 
@@ -76,10 +77,6 @@ class Home:
                 f"{self.path} belongs to another user.",
                 f"Choose a folder of your own: {VARIABLE}=...",
             )
-
-
-class HomeInUse(RunError):
-    """Another daemon serves the folder."""
 
 
 class Lock:

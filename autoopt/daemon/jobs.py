@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from autoopt.errors import DiskFull as DiskFull
 from autoopt.errors import RunError, UsageError
 from autoopt.records import Record
 
@@ -62,14 +63,14 @@ class Options(Record):
     schedule: Literal["cosine", "linear", "constant", "wsd"] | None = None
     warmup: float | None = Field(None, ge=0)
     seed: int | None = None
-    prior: list[str] = []
+    prior: list[str] = Field(default=[])
 
 
 class Submission(Record):
     """What a user hands in. `cwd`, `interpreter` and `environment` are the submitter's own, known on this machine only."""
 
     target: str = Field(min_length=1, description="as the user gave it: model.py, or package.module:function")
-    arguments: list[str] = []
+    arguments: list[str] = Field(default=[])
     options: Options = Options()
     priority: int = Field(0, ge=-100, le=100, description="higher first")
     cores: int | None = Field(None, ge=1, description="of a job on the CPU; all unless given")
@@ -79,7 +80,7 @@ class Submission(Record):
     )
     cwd: str | None = None
     interpreter: str | None = None
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default={})
 
 
 class Job(Record):
@@ -121,6 +122,10 @@ class NoSuchJob(UsageError):
 
 class NotPossible(RunError):
     """The job is in a state in which this cannot be done."""
+
+
+class HomeInUse(RunError):
+    """Another daemon serves the state folder."""
 
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"

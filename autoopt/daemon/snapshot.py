@@ -278,12 +278,11 @@ class _Tree:
         count = 0
         for folder in sorted(self._real):
             links = []
-            for entry in sorted(os.listdir(folder)):
-                path = folder / entry
+            for path in sorted(folder.iterdir()):
                 # Compiled code of the originals must not be taken for that of the copies.
-                if path in self._code or path in self._real or entry == "__pycache__":
+                if path in self._code or path in self._real or path.name == "__pycache__":
                     continue
-                links.append(entry)
+                links.append(path.name)
             count += len(links)
             if count > _ENTRIES:
                 raise UsageError(

@@ -72,7 +72,7 @@ def devices(request: str = "auto", environment: Mapping[str, str] | None = None)
     """
     names = [name.strip().lower() for name in request.split(",")]
     if names == ["auto"]:
-        return [_automatic(_usable(environment))]
+        return [_automatic(usable(environment))]
     if names == ["cpu"]:
         return [Device("cpu", "cpu", "as asked")]
     indices = [_index(name, request) for name in names]
@@ -80,7 +80,7 @@ def devices(request: str = "auto", environment: Mapping[str, str] | None = None)
         raise DeviceError(
             f"--device {request} names a GPU twice.", "Name each once; --workers sets how many trials."
         )
-    found = _usable(environment)
+    found = usable(environment)
     for index in indices:
         if index >= len(found.gpus):
             there = f"there are {len(found.gpus)}, numbered from 0" if found.gpus else found.why_none
@@ -158,7 +158,7 @@ def _automatic(found: Scan) -> Device:
     return Device("cpu", "cpu", "; ".join(reasons) or found.why_none)
 
 
-def _usable(environment: Mapping[str, str] | None) -> Scan:
+def usable(environment: Mapping[str, str] | None = None) -> Scan:
     """The GPUs that the driver shows and this torch can use."""
     found = scan(os.environ if environment is None else environment)
     # The wheel's version says so without importing torch, which the coordinator never does.
