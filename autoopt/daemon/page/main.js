@@ -25,7 +25,7 @@ let close = () => {};
 function route() {
   close();
   const [page, id] = location.hash.replace(/^#\//, "").split("/");
-  const name = page in VIEWS ? page : "jobs";
+  const name = Object.hasOwn(VIEWS, page) ? page : "jobs";
   main.replaceChildren();
   for (const link of document.querySelectorAll("nav a")) {
     const here = link.getAttribute("href") === `#/${name}`;

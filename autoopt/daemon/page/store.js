@@ -21,6 +21,7 @@ export class Store extends EventTarget {
   more = false;
   /** "connecting", "open", "lost" (nothing can be asked), "polling" (asked, but no stream) or "login". */
   connection = "connecting";
+  #since = new Set();
   #watched = new Set();
   #fetching = new Map();
   #poll = null;
@@ -37,10 +38,13 @@ export class Store extends EventTarget {
 
   /** The list, and what is shown live, anew. */
   async reload() {
+    this.#since.clear();
     try {
       const found = await api.jobs();
       const before = this.jobs;
       this.jobs = new Map(found.map((job) => [job.id, newer(job, before.get(job.id))]));
+      // What came while the answer was on its way may not be in it.
+      for (const id of this.#since) if (!this.jobs.has(id)) this.jobs.set(id, before.get(id));
       this.more = found.length >= 200;
       this.problem = null;
       this.loaded = true;
@@ -120,6 +124,7 @@ export class Store extends EventTarget {
     const before = this.jobs.get(job.id);
     const now = newer(job, before);
     this.jobs.set(job.id, now);
+    this.#since.add(job.id);
     const live = this.lives.get(job.id);
     if (live) live.job = now;
     this.#tell(now, before?.state ?? null);

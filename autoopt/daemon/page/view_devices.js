@@ -3,9 +3,11 @@
 import { api } from "./api.js";
 import { problemCard } from "./ask.js";
 import { el } from "./dom.js";
-import { scaled, titleOf } from "./words.js";
+import { plural, scaled, titleOf } from "./words.js";
 
 const EVERY = 5000;
+/** How a job's id looks. */
+const JOB = /^[a-z0-9]{12}$/;
 
 export function devices(main, store) {
   document.title = "Devices - autoopt";
@@ -13,61 +15,78 @@ export function devices(main, store) {
   main.append(el("h1", {}, "Devices"), place);
   let timer = null;
   let closed = false;
+  let found = null;
   let shown = "";
 
   async function read() {
     clearTimeout(timer);
-    let content;
     try {
-      const found = await api.devices();
-      content = JSON.stringify(found);
-      if (!closed && content !== shown) place.replaceChildren(...list(found, store));
+      found = await api.devices();
+      draw();
     } catch (problem) {
-      content = problem.message;
-      if (!closed && content !== shown) place.replaceChildren(problemCard(problem, read));
+      if (!closed) replace(problem.message, () => [problemCard(problem, read)]);
     }
-    shown = content;
     if (!closed) timer = setTimeout(read, EVERY);
   }
 
+  function draw() {
+    if (closed || found === null) return;
+    const titles = [...store.jobs.values()].map(titleOf);
+    replace(JSON.stringify([found, titles]), () => list(found, store));
+  }
+
+  /** Leaves what has not changed as it is: the reader may have the focus in it. */
+  function replace(content, make) {
+    if (content === shown) return;
+    shown = content;
+    place.replaceChildren(...make());
+  }
+
+  store.addEventListener("jobs", draw);
   read();
   return () => {
     closed = true;
     clearTimeout(timer);
+    store.removeEventListener("jobs", draw);
   };
 }
 
 function list(found, store) {
   if (found.length === 0) return [el("p", { class: "card empty" }, "The daemon knows no devices.")];
   return found.map((device) => {
-    const used = device.total ? device.total - (device.free ?? 0) : null;
-    const meter =
-      used === null
-        ? null
-        : el(
-            "div",
-            { class: "track" },
-            el("progress", { max: device.total, value: used, "aria-label": `memory used of ${device.name}` }),
-            el("span", { class: "small" }, `${scaled(used, "B")} of ${scaled(device.total, "B")} used`),
-          );
+    const name = device.kind === "cpu" ? "CPU" : (device.name ?? device.uuid);
+    const meter = meterOf(device, name);
     return el(
       "section",
       { class: "card" },
-      el("div", { class: "bar" }, el("h2", {}, device.name ?? device.uuid), el("span", { class: "soft" }, device.kind ?? "")),
+      el("div", { class: "bar" }, el("h2", {}, name)),
       meter,
       el("p", {}, ...holder(device, store.jobs)),
       others(device),
-      el("p", { class: "small" }, device.uuid),
+      device.uuid === device.kind ? null : el("p", { class: "small" }, device.uuid),
     );
   });
+}
+
+/** Memory of a GPU, cores of the CPU. */
+function meterOf(device, name) {
+  if (!device.total) return null;
+  const used = device.total - (device.free ?? 0);
+  const cores = device.kind === "cpu";
+  const words = cores ? `${used} of ${plural(device.total, "core")} in use` : `${scaled(used, "B")} of ${scaled(device.total, "B")} in use`;
+  const bar = el("progress", { max: device.total, value: used, "aria-label": cores ? "cores in use" : `memory of ${name} in use` });
+  return el("div", { class: "track" }, bar, el("span", { class: "small" }, words));
 }
 
 function holder(device, jobs) {
   const by = device.leased_by;
   if (by === null || by === undefined || by === "") return ["Free."];
-  const words = typeof by === "string" ? by : JSON.stringify(by);
-  if (!/^[a-z0-9]{12}$/.test(words)) return [`In use by ${words}.`];
-  return ["In use by ", el("a", { href: `#/jobs/${encodeURIComponent(words)}` }, jobs.has(words) ? titleOf(jobs.get(words)) : words), "."];
+  const holders = String(by).split(", ");
+  return ["Leased by ", ...holders.flatMap((one, i) => [i ? ", " : "", JOB.test(one) ? link(one, jobs) : one]), "."];
+}
+
+function link(id, jobs) {
+  return el("a", { href: `#/jobs/${encodeURIComponent(id)}` }, jobs.has(id) ? titleOf(jobs.get(id)) : id);
 }
 
 function others(device) {

@@ -124,8 +124,8 @@ export function drawProgress(track, job, live) {
   // Without a value the bar says "not known".
   if (Number.isFinite(progress.share)) bar.value = progress.share;
   else bar.removeAttribute("value");
-  const left = Number.isFinite(progress.seconds_left) ? `about ${about(progress.seconds_left)} left` : "starting";
-  say(track.querySelector(".left"), progress.phase ? `${progress.phase}, ${left}` : left);
+  const left = Number.isFinite(progress.seconds_left) ? `about ${about(progress.seconds_left)} left` : "";
+  say(track.querySelector(".left"), [progress.phase || "starting", left].filter(Boolean).join(", "));
 }
 
 function drawAbout(place, job) {

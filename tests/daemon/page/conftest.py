@@ -29,6 +29,18 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+@pytest.fixture(scope="package")
+def modules(browser: Browser) -> Iterator[Page]:
+    """A page for those who only call the functions of its modules; it is opened once."""
+    server = Fake()
+    server.start()
+    page = browser.new_page()
+    page.goto(f"{server.address}/#/devices")
+    yield page
+    page.close()
+    server.stop()
+
+
 @pytest.fixture
 def fake() -> Iterator[Fake]:
     made = Fake()
@@ -59,7 +71,10 @@ def watched(context: BrowserContext, complaints: list[str]) -> Iterator[Callable
 
     def make() -> Page:
         page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         return page
 

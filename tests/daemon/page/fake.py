@@ -58,7 +58,9 @@ class Fake:
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
 
     def stop(self) -> None:
         """As a process that dies: the kept connections end too."""
@@ -151,7 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
         found = re.fullmatch(r"/v1/jobs/([^/]+)(?:/(live|result|log|files/([^/]+)))?", path)
         fake = self.fake
         if found is None or found[1] not in fake.jobs:
-            return self._problem(404, {"title": "No such job", "detail": "There is no such job.", "hint": "See the list."})
+            return self._problem(
+                404, {"title": "No such job", "detail": "There is no such job.", "hint": "See the list."}
+            )
         job, what, name = found.groups()
         if what is None:
             return self._json(fake.jobs[job])
@@ -209,4 +213,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 def empty(job: Json) -> Json:
     """The live view of a job of which nothing is known yet."""
-    return {"job": job, "plan": None, "progress": None, "trials": [], "rounds": [], "notes": [], "workload": None}
+    return {
+        "job": job,
+        "plan": None,
+        "progress": None,
+        "trials": [],
+        "rounds": [],
+        "notes": [],
+        "workload": None,
+    }

@@ -82,7 +82,9 @@ def live(of: Json, share: float = 1.0) -> Json:
             case "trial_finished":
                 trials[event["result"]["spec"]["id"]] |= _finished(event["result"], seconds)
             case "stage_ended":
-                shown["rounds"].append({k: event[k] for k in ("stage", "kept", "dropped")} | {"seconds": seconds})
+                shown["rounds"].append(
+                    {k: event[k] for k in ("stage", "kept", "dropped")} | {"seconds": seconds}
+                )
             case "noted":
                 shown["notes"].append(event["text"])
     shown["trials"] = list(trials.values())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import Page
 
-from tests.daemon.page.conftest import Open
 
 SCALE = """async ([kind, domain, count]) => {
   const scale = (await import("/static/scale.js"))[kind](domain, [0, 100]);
@@ -27,8 +27,10 @@ SCALE = """async ([kind, domain, count]) => {
         ("categories", ["a", "b", "c", "d"], ["a", "b", "c", "d"]),
     ],
 )
-def test_ticks_are_round_and_inside(visit: Open, kind: str, domain: list[float], ticks: list[float]) -> None:
-    found = visit("#/devices").evaluate(SCALE, [kind, domain, 5])
+def test_ticks_are_round_and_inside(
+    modules: Page, kind: str, domain: list[float], ticks: list[float]
+) -> None:
+    found = modules.evaluate(SCALE, [kind, domain, 5])
     if kind == "categories":
         assert found["ticks"] == ticks
     else:

@@ -6,7 +6,8 @@ import base64
 import io
 import zipfile
 
-from tests.daemon.page.conftest import Open
+from playwright.sync_api import Page
+
 
 PACK = """async (files) => {
   const { pack } = await import("/static/zip.js");
@@ -16,10 +17,16 @@ PACK = """async (files) => {
 }"""
 
 
-def test_files_come_out_as_they_went_in(visit: Open) -> None:
-    page = visit("#/devices")
-    files = {"model.py": b"print('\xc3\xa4')\n" * 50, "data/weights.bin": bytes(range(256)), "leer.txt": b"", "n\u00e4me.py": b"x"}
-    packed = page.evaluate(PACK, [[path, base64.b64encode(content).decode()] for path, content in files.items()])
+def test_files_come_out_as_they_went_in(modules: Page) -> None:
+    files = {
+        "model.py": b"print('\xc3\xa4')\n" * 50,
+        "data/weights.bin": bytes(range(256)),
+        "leer.txt": b"",
+        "n\u00e4me.py": b"x",
+    }
+    packed = modules.evaluate(
+        PACK, [[path, base64.b64encode(content).decode()] for path, content in files.items()]
+    )
     with zipfile.ZipFile(io.BytesIO(base64.b64decode(packed))) as found:
         assert found.testzip() is None
         assert {name: found.read(name) for name in found.namelist()} == files

@@ -1,0 +1,202 @@
+"""Usable by keyboard, by a screen reader, on a phone, in both themes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.daemon.page import made
+from tests.daemon.page.conftest import Open
+from tests.daemon.page.fake import Fake
+
+PLACES = ("#/jobs", "#/jobs/run", "#/jobs/done", "#/jobs/failed", "#/submit", "#/devices")
+BOTH = [{"color_scheme": "light"}, {"color_scheme": "dark"}]
+
+LONG = (
+    "a_very_long_package_name.with_many_parts.and_a_module_of_models:build_the_model_that_has_no_short_name"
+)
+
+# Text whose contrast with what is behind it is below WCAG's 4.5:1 (3:1 where it is large), as [text, ratio].
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const behind = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const colour = rgba(getComputedStyle(at).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return [255, 255, 255, 255];
+  };
+  const luminance = (colour) => {
+    const [r, g, b] = colour.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = [];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const node = walk.currentNode.parentElement;
+    if (!walk.currentNode.textContent.trim() || !node.checkVisibility() || node.closest("script, noscript, .unseen")) continue;
+    const style = getComputedStyle(node);
+    const front = rgba(node.closest("svg") ? style.fill : style.color);
+    const [a, b] = [luminance(front), luminance(behind(node))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    if (ratio < (large ? 3 : 4.5)) found.push([walk.currentNode.textContent.trim(), ratio]);
+  }
+  return found;
+}"""
+
+# What a screen reader could not name, and other flaws of the structure.
+FLAWS = """() => {
+  const found = [];
+  const named = (node) =>
+    node.getAttribute("aria-label") || node.labels?.[0]?.textContent.trim() || node.textContent.trim() ||
+    document.getElementById(node.getAttribute("aria-labelledby") ?? "")?.textContent;
+  for (const node of document.querySelectorAll("a, button, input, select, textarea, progress, [role=img], [role=region], dialog")) {
+    if (node.checkVisibility() && !named(node)) found.push(`no name: ${node.outerHTML.slice(0, 80)}`);
+  }
+  const ids = [...document.querySelectorAll("[id]")].map((node) => node.id);
+  found.push(...ids.filter((id, i) => ids.indexOf(id) !== i).map((id) => `twice: #${id}`));
+  for (const node of document.querySelectorAll("[aria-describedby], label[for]")) {
+    for (const id of (node.getAttribute("aria-describedby") ?? node.getAttribute("for")).split(" ")) {
+      if (!document.getElementById(id)) found.push(`leads nowhere: ${id}`);
+    }
+  }
+  const heads = [...document.querySelectorAll("h1, h2, h3")].filter((node) => node.checkVisibility()).map((node) => Number(node.tagName[1]));
+  if (heads.filter((level) => level === 1).length !== 1) found.push("not one h1");
+  heads.forEach((level, i) => i > 0 && level > heads[i - 1] + 1 && found.push(`h${heads[i - 1]} then h${level}`));
+  for (const mark of ["main", "nav", "header"]) if (document.querySelectorAll(mark).length !== 1) found.push(`not one ${mark}`);
+  if (!document.documentElement.lang) found.push("no language");
+  return found;
+}"""
+
+
+@pytest.fixture
+def full(fake: Fake) -> Fake:
+    for name, state, share in (
+        ("run", "running", 10 / 45),
+        ("done", "done", 1.0),
+        ("failed", "failed", None),
+        ("wait", "queued", None),
+    ):
+        error = (
+            {"kind": "x", "message": "model.py, line 3: boom", "hint": "Run `autoopt check model.py`."}
+            if state == "failed"
+            else None
+        )
+        fake.jobs[name] = made.job(
+            name, state, error=error, changed=["model.py was edited"], submission={"target": LONG}
+        )
+        if share is not None:
+            fake.lives[name] = made.live(fake.jobs[name], share)
+    fake.results["done"] = made.result()
+    fake.files = made.files("done")
+    fake.devices = [
+        {
+            "uuid": "GPU-1",
+            "name": "NVIDIA H100",
+            "kind": "cuda",
+            "total": 80e9,
+            "free": 60e9,
+            "leased_by": None,
+            "others": [],
+        }
+    ]
+    return fake
+
+
+def settled(page: Page, place: str) -> None:
+    page.evaluate("place => { location.hash = place; }", place)
+    expect(page.get_by_text("Loading the").filter(visible=True)).to_have_count(0)
+    if place == "#/jobs/done":
+        expect(page.locator("tr.recommended")).to_be_visible()
+    if place == "#/submit":
+        page.get_by_text("More options").click()
+
+
+@pytest.mark.parametrize("context", BOTH, indirect=True, ids=["light", "dark"])
+def test_every_text_can_be_read_and_everything_has_a_name(visit: Open, full: Fake) -> None:
+    page = visit()
+    for place in PLACES:
+        settled(page, place)
+        assert page.evaluate(FLAWS) == [], place
+        assert page.evaluate(CONTRAST) == [], place
+
+
+@pytest.mark.parametrize(
+    "context", [{"viewport": {"width": 360, "height": 740}, "has_touch": True}], indirect=True
+)
+def test_nothing_is_wider_than_a_phone(visit: Open, full: Fake) -> None:
+    page = visit()
+    for place in PLACES:
+        settled(page, place)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, place
+
+
+def test_the_keyboard_reaches_everything_in_order_and_one_sees_where_it_is(visit: Open, full: Fake) -> None:
+    page = visit("#/jobs/done")
+    settled(page, "#/jobs/done")
+    page.evaluate("document.activeElement.blur()")
+    ours = "a[href], button, input, select, textarea, summary, [tabindex='0']"
+    reachable = page.locator(ours).evaluate_all("nodes => nodes.filter((n) => n.checkVisibility()).length")
+    seen: list[int] = []
+    for _ in range(reachable):
+        page.keyboard.press("Tab")
+        at, shown = page.evaluate(
+            f"""() => {{
+              const node = document.activeElement;
+              const style = getComputedStyle(node);
+              return [[...document.querySelectorAll({ours!r})].indexOf(node), style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0];
+            }}"""
+        )
+        assert shown, f"no focus to be seen at element {at}"
+        seen.append(at)
+    assert seen == sorted(set(seen)) and len(seen) == reachable
+
+
+def test_a_job_is_submitted_watched_and_cancelled_without_a_mouse(visit: Open, full: Fake) -> None:
+    page = visit()
+    expect(page.get_by_role("link", name=LONG).first).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Submit a model")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Submit a model")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Files")).to_be_focused()
+    page.goto(page.url.replace("#/submit", "#/jobs/run"))
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    full.on_post = lambda path, body: made.job("run", "cancelling", version=2)
+    page.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    # The harmless answer comes first.
+    expect(dialog.get_by_role("button", name="Keep it")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".badge")).to_have_text("being cancelled")
+
+
+def test_changes_are_said_aloud_once(visit: Open, full: Fake) -> None:
+    page = visit()
+    expect(page.get_by_role("link", name=LONG).first).to_be_visible()
+    news = page.locator("#news")
+    assert news.get_attribute("role") == "status"
+    expect(news).to_have_text("")
+    full.put(made.job("wait", "running", submission={"name": "mine"}))
+    expect(news).to_have_text("mine is running.")
+    expect(page.locator("li", has_text="mine").get_by_role("progressbar")).to_have_attribute(
+        "aria-label", re.compile(".")
+    )
