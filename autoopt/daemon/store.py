@@ -148,7 +148,8 @@ class Store:
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
-        found = dict(self._read("SELECT state, count(*) FROM jobs GROUP BY state"))
+        rows = self._read("SELECT state, count(*) FROM jobs GROUP BY state")
+        found = {row[0]: int(row[1]) for row in rows}
         return {state: found.get(str(state), 0) for state in State}
 
     def ids(self) -> set[str]:
