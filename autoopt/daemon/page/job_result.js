@@ -3,7 +3,7 @@
 import { api, fileOf } from "./api.js";
 import { problemCard } from "./ask.js";
 import { el, facts } from "./dom.js";
-import { duration, interval, number, promised, scaled } from "./words.js";
+import { duration, interval, number, promised, scaled, sentence } from "./words.js";
 
 export class ResultView {
   /** The recommendation, once it has been read. */
@@ -88,11 +88,6 @@ function summary(rec, name) {
     facts(pairs),
     rec.notes?.length ? el("ul", { class: "small" }, rec.notes.map((note) => el("li", {}, note))) : null,
   );
-}
-
-/** The report's sentence begins in small letters, as the comment of a file. */
-function sentence(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function table(rec, name) {

@@ -9,7 +9,7 @@ import { Rounds } from "./job_rounds.js";
 import { TrialTable } from "./job_trials.js";
 import { Palette } from "./palette.js";
 import { drawBadge, drawProgress } from "./view_jobs.js";
-import { about, titleOf } from "./words.js";
+import { about, sentence, titleOf } from "./words.js";
 
 const ENDED = ["done", "failed", "cancelled", "set_aside"];
 /** Least milliseconds between two drawings of the charts. */
@@ -202,9 +202,9 @@ class JobPage {
       found.push(text);
     } else if (job.reason) {
       const bad = ["failed", "set_aside"].includes(job.state);
-      found.push(el("div", { class: bad ? "notice bad" : "notice" }, coded(job.reason)));
+      found.push(el("div", { class: bad ? "notice bad" : "notice" }, coded(sentence(job.reason))));
     }
-    if (job.state === "set_aside") {
+    if (job.state === "set_aside" && !job.error) {
       const text = "Its process died without a word more than once, so it is not started again by itself. The log tells the last lines.";
       found.push(el("div", { class: "notice warn" }, text));
     }

@@ -2,7 +2,7 @@
 
 import { problemCard } from "./ask.js";
 import { el, follow, moment, say } from "./dom.js";
-import { about, STATES, titleOf } from "./words.js";
+import { about, sentence, STATES, titleOf } from "./words.js";
 
 const GROUPS = [
   ["Running", ["running", "cancelling"]],
@@ -104,7 +104,7 @@ function update(node, job, live) {
   drawBadge(node.querySelector(".badge"), job);
   drawProgress(node.querySelector(".track"), job, live);
   drawAbout(node.querySelector(".about"), job);
-  const reason = job.error?.message ?? job.reason ?? "";
+  const reason = sentence(job.error?.message ?? job.reason ?? "");
   say(node.querySelector(".reason"), reason.length > 300 ? `${reason.slice(0, 300)} ...` : reason);
 }
 

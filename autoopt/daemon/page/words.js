@@ -77,6 +77,11 @@ export const STATES = {
   set_aside: "set aside",
 };
 
+/** Reasons are told in small letters, as the rest of a sentence. */
+export function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** What people call a job. */
 export function titleOf(job) {
   return job.submission.name || job.submission.target;

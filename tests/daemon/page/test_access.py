@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,6 +12,7 @@ from tests.daemon.page import made
 from tests.daemon.page.conftest import Open
 from tests.daemon.page.fake import Fake
 
+HERE = Path(__file__).parent
 PLACES = ("#/jobs", "#/jobs/run", "#/jobs/done", "#/jobs/failed", "#/submit", "#/devices")
 BOTH = [{"color_scheme": "light"}, {"color_scheme": "dark"}]
 
@@ -18,64 +20,15 @@ LONG = (
     "a_very_long_package_name.with_many_parts.and_a_module_of_models:build_the_model_that_has_no_short_name"
 )
 
-# Text whose contrast with what is behind it is below WCAG's 4.5:1 (3:1 where it is large), as [text, ratio].
-CONTRAST = """() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const behind = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const colour = rgba(getComputedStyle(at).backgroundColor);
-      if (colour[3] === 255) return colour;
-    }
-    return [255, 255, 255, 255];
-  };
-  const luminance = (colour) => {
-    const [r, g, b] = colour.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const found = [];
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walk.nextNode()) {
-    const node = walk.currentNode.parentElement;
-    if (!walk.currentNode.textContent.trim() || !node.checkVisibility() || node.closest("script, noscript, .unseen")) continue;
-    const style = getComputedStyle(node);
-    const front = rgba(node.closest("svg") ? style.fill : style.color);
-    const [a, b] = [luminance(front), luminance(behind(node))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    const size = parseFloat(style.fontSize);
-    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    if (ratio < (large ? 3 : 4.5)) found.push([walk.currentNode.textContent.trim(), ratio]);
-  }
-  return found;
-}"""
+CONTRAST = (HERE / "contrast.js").read_text(encoding="utf-8")
 
-# What a screen reader could not name, and other flaws of the structure.
-FLAWS = """() => {
-  const found = [];
-  const named = (node) =>
-    node.getAttribute("aria-label") || node.labels?.[0]?.textContent.trim() || node.textContent.trim() ||
-    document.getElementById(node.getAttribute("aria-labelledby") ?? "")?.textContent;
-  for (const node of document.querySelectorAll("a, button, input, select, textarea, progress, [role=img], [role=region], dialog")) {
-    if (node.checkVisibility() && !named(node)) found.push(`no name: ${node.outerHTML.slice(0, 80)}`);
-  }
-  const ids = [...document.querySelectorAll("[id]")].map((node) => node.id);
-  found.push(...ids.filter((id, i) => ids.indexOf(id) !== i).map((id) => `twice: #${id}`));
-  for (const node of document.querySelectorAll("[aria-describedby], label[for]")) {
-    for (const id of (node.getAttribute("aria-describedby") ?? node.getAttribute("for")).split(" ")) {
-      if (!document.getElementById(id)) found.push(`leads nowhere: ${id}`);
-    }
-  }
-  const heads = [...document.querySelectorAll("h1, h2, h3")].filter((node) => node.checkVisibility()).map((node) => Number(node.tagName[1]));
-  if (heads.filter((level) => level === 1).length !== 1) found.push("not one h1");
-  heads.forEach((level, i) => i > 0 && level > heads[i - 1] + 1 && found.push(`h${heads[i - 1]} then h${level}`));
-  for (const mark of ["main", "nav", "header"]) if (document.querySelectorAll(mark).length !== 1) found.push(`not one ${mark}`);
-  if (!document.documentElement.lang) found.push("no language");
-  return found;
+FLAWS = (HERE / "flaws.js").read_text(encoding="utf-8")
+
+
+FOCUSED = """(ours) => {
+  const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+  const at = [...document.querySelectorAll(ours)].indexOf(document.activeElement);
+  return [at, outlineStyle !== "none" && parseFloat(outlineWidth) > 0];
 }"""
 
 
@@ -150,16 +103,11 @@ def test_the_keyboard_reaches_everything_in_order_and_one_sees_where_it_is(visit
     seen: list[int] = []
     for _ in range(reachable):
         page.keyboard.press("Tab")
-        at, shown = page.evaluate(
-            f"""() => {{
-              const node = document.activeElement;
-              const style = getComputedStyle(node);
-              return [[...document.querySelectorAll({ours!r})].indexOf(node), style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0];
-            }}"""
-        )
+        at, shown = page.evaluate(FOCUSED, ours)
         assert shown, f"no focus to be seen at element {at}"
         seen.append(at)
-    assert seen == sorted(set(seen)) and len(seen) == reachable
+    assert seen == sorted(set(seen))
+    assert len(seen) == reachable
 
 
 def test_a_job_is_submitted_watched_and_cancelled_without_a_mouse(visit: Open, full: Fake) -> None:

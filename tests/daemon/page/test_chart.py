@@ -59,8 +59,10 @@ def test_the_nearest_point_is_told_under_the_pointer(page: Page) -> None:
     trade.locator("circle[fill='#3b82f6']").hover()
     expect(trade.locator(".word")).to_contain_text("muon:")
     box, word = trade.locator(".chart").bounding_box(), trade.locator(".word").bounding_box()
-    assert box is not None and word is not None
-    assert box["x"] <= word["x"] and word["x"] + word["width"] <= box["x"] + box["width"] + 1
+    assert box is not None
+    assert word is not None
+    assert box["x"] <= word["x"]
+    assert word["x"] + word["width"] <= box["x"] + box["width"] + 1
 
 
 def test_the_trade_off_can_be_of_memory(page: Page) -> None:

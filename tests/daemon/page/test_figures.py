@@ -72,7 +72,8 @@ def test_a_curve_is_bold_for_the_best_of_the_longest(modules: Page) -> None:
 def test_a_diverged_curve_does_not_set_the_axis(modules: Page) -> None:
     trials = [trial(1), trial(2, "sgd", state="diverged", loss=None, curve=[[1, 3.0], [9, 4e6]])]
     low, high = drawn(modules, "figure_curves.js", "curves(trials, palette)", trials)["y"]["range"]
-    assert 0.5 < low < 1 and 3 < high < 4
+    assert 0.5 < low < 1
+    assert 3 < high < 4
 
 
 def test_the_users_own_is_grey_and_dashed_and_no_colour_changes_when_another_comes(modules: Page) -> None:
@@ -85,7 +86,8 @@ def test_the_users_own_is_grey_and_dashed_and_no_colour_changes_when_another_com
         for some in (few, [*few, trial(3, "adamw")])
     )
     assert before.items() <= after.items()
-    assert before["baseline"][1] is not None and before["muon"][1] is None
+    assert before["baseline"][1] is not None
+    assert before["muon"][1] is None
 
 
 def test_what_fails_is_a_cross_at_the_worst_value(modules: Page) -> None:
@@ -128,7 +130,8 @@ def test_the_recommended_rate_and_its_interval_are_marked(modules: Page) -> None
     shade, line = figure["guides"]
     assert [shade["x"], shade["to"]] == result["recommendation"]["lr_interval"]
     assert line["x"] == result["recommendation"]["hyper"]["lr"]
-    assert figure["series"][0]["band"] is not None and figure["series"][0]["name"] == "muon"
+    assert figure["series"][0]["band"] is not None
+    assert figure["series"][0]["name"] == "muon"
 
 
 def test_the_best_so_far_only_falls_and_ends_with_a_cross_where_it_left(modules: Page) -> None:

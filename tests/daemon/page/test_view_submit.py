@@ -75,7 +75,8 @@ def test_python_files_go_as_a_zip_and_the_job_is_shown(visit: Open, fake: Fake, 
     expect(page).to_have_url(f"{fake.address}/#/jobs/{ID}")
     ((submission, name, content, key),) = sent(fake)
     assert submission == {"target": "model.py", "options": {"budget": "90s"}}
-    assert name == "project.zip" and len(key) == 32
+    assert name == "project.zip"
+    assert len(key) == 32
     with zipfile.ZipFile(io.BytesIO(content)) as found:
         assert sorted(found.namelist()) == ["layers.py", "model.py"]
 

@@ -8,7 +8,6 @@ import zipfile
 
 from playwright.sync_api import Page
 
-
 PACK = """async (files) => {
   const { pack } = await import("/static/zip.js");
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
