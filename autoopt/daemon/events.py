@@ -121,9 +121,9 @@ def _call(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> None:
 
 
 def _event(update: Update) -> bytes:
-    # JSON has no raw line breaks, so the data is one line.
-    data = json.dumps({"job_id": update.job_id, "data": update.data}, ensure_ascii=False)
-    return f"id: {update.id}\nevent: {update.kind}\ndata: {data}\n\n".encode("utf-8", "replace")
+    # One line, and in ASCII: some readers take every line break of Unicode for one.
+    data = json.dumps({"job_id": update.job_id, "data": update.data})
+    return f"id: {update.id}\nevent: {update.kind}\ndata: {data}\n\n".encode()
 
 
 def last_id(header: str | None, query: str | None) -> int | None:

@@ -13,8 +13,10 @@ import os
 import signal
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,11 +124,13 @@ class Serving:
         socket: path of the Unix socket.
         url: of the page, if there is one.
         link: makes a login link of it.
+        end: ends the daemon as SIGTERM does; from any thread.
     """
 
     socket: Path
     url: str | None
     link: Callable[[], str | None]
+    end: Callable[[], None]
 
 
 def serve(
@@ -160,6 +164,11 @@ def serve(
         return asyncio.run(_Daemon(service, home, settings, tcp, token, ready).run())
 
 
+def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # it has ended already
+        loop.call_soon_threadsafe(event.set)
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server, which leaves the signals alone: there are two of it, and one process."""
 
@@ -189,8 +198,9 @@ class _Daemon:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._end, number)
+        if threading.current_thread() is threading.main_thread():  # others get no signals
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.add_signal_handler(number, self._end, number)
         await asyncio.to_thread(self._service.start)
         try:
             submitting.clean(self._home)  # what an earlier daemon was unpacking when it died
@@ -225,7 +235,15 @@ class _Daemon:
                 await asyncio.sleep(0.01)
             if not any(task.done() for task in tasks) and not self._ending.is_set():
                 self._notifier.tell("READY=1", f"STATUS=Serving {listening.path}")
-                self._ready(Serving(listening.path, url, self._link(url)))
+                loop = asyncio.get_running_loop()
+                self._ready(
+                    Serving(
+                        listening.path,
+                        url,
+                        self._link(url),
+                        partial(_set, loop, self._ending),
+                    )
+                )
             await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
             beating.cancel()
