@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,14 +41,14 @@ class Guarded:
     def __init__(self, order: Order, locks: Sequence[int] = ()) -> None:
         self.order = order
         try:
-            errors = (Path(order.folder) / ERRORS).open("wb")
+            errors = os.open(Path(order.folder) / ERRORS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         except OSError:  # a full disk: the guard itself will find that out
-            errors = Path(os.devnull).open("wb")
+            errors = os.open(os.devnull, os.O_WRONLY)
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             MARKER: order.environment.get(MARKER, ""),
         }
-        with errors:
+        try:
             self._process = subprocess.Popen(
                 # -I: nothing of the user's, neither variables nor packages of their own, has a say in the guard.
                 [sys.executable, "-I", "-c", _CODE, _ROOT],
@@ -59,6 +60,8 @@ class Guarded:
                 pass_fds=locks,
                 start_new_session=True,
             )
+        finally:
+            os.close(errors)
         assert self._process.stdin is not None
         self._commands = self._process.stdin
         with suppress(BrokenPipeError):  # it was killed already: `ended` will tell
@@ -107,8 +110,10 @@ class Guarded:
         return self._process.returncode
 
     def close(self) -> None:
-        """Frees what belongs to it. Doing it twice is harmless."""
+        """Frees what belongs to it; one that has not ended is left to end by itself. Doing it twice is harmless."""
         self.abandon()
+        if not self.ended():
+            threading.Thread(target=self._process.wait, name="autoopt-guard", daemon=True).start()
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

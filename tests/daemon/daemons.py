@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ ENDED = {"done", "failed", "cancelled", "set_aside"}
 RUNNER = """
 import os, pathlib, signal, sys, time
 folder, how, *words = sys.argv[1:]
+def await_file(name):
+    while not pathlib.Path(name).exists():
+        time.sleep(0.01)
 out = pathlib.Path(folder, "out")
 out.mkdir(exist_ok=True)
 with (out / "attempts").open("a") as file:
@@ -37,8 +40,7 @@ if "touch" in do:
 if "code" in do:
     exec(do["code"])
 if "wait" in do:
-    while not pathlib.Path(do["wait"]).exists():
-        time.sleep(0.01)
+    await_file(do["wait"])
 (out / "recommendation.yaml").write_text("complete: true\\n")
 print('{"complete": true}')
 """
@@ -125,9 +127,7 @@ class Daemon:
 
     def end(self, id_: str, patience: float = PATIENCE) -> dict[str, Any]:
         """The job when it has ended."""
-        told: dict[str, Any] = until(
-            lambda: (job := self.job(id_))["state"] in ENDED and job, patience
-        )
+        told: dict[str, Any] = until(lambda: (job := self.job(id_))["state"] in ENDED and job, patience)
         return told
 
     @property
@@ -150,10 +150,8 @@ class Daemon:
     def _close(self) -> None:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None and not (stream is self.process.stdout and hasattr(self, "_reader")):
-                try:
+                with suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
         if hasattr(self, "_reader"):
             self._reader.join(PATIENCE)
             assert self.process.stdout is not None

@@ -1,6 +1,6 @@
 """The service in a process of its own that a test may kill: one JSON object a line in, one out. Its jobs' runner is a script.
 
-    python -m tests.daemon.serving HOME RUNNER LIMITS    (RUNNER: a Python file, or "profile" for the real one)
+python -m tests.daemon.serving HOME RUNNER LIMITS    (RUNNER: a Python file, or "profile" for the real one)
 """
 
 from __future__ import annotations
