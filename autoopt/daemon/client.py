@@ -17,6 +17,7 @@ from autoopt.daemon.jobs import ENDED, Job, Options, State
 from autoopt.daemon.talk import (
     TIMEOUT,
     Course,
+    NoDaemon,
     Parser,
     Place,
     form,
@@ -202,6 +203,7 @@ class Client:
         last = after
         while True:
             try:
+                self._place.check()
                 with self._http.stream("GET", "/v1/events", **resume(last)) as answer:
                     if not answer.is_success:
                         answer.read()
@@ -214,6 +216,8 @@ class Client:
                             yield update
             except httpx.HTTPError as error:
                 course.lost(self._place.lost(error))
+            except NoDaemon as error:
+                course.lost(error)
             time.sleep(course.pause())
 
     def close(self) -> None:
@@ -229,6 +233,7 @@ class Client:
         self.close()
 
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        self._place.check()
         try:
             response = self._http.request(method, path, **more)
         except httpx.HTTPError as error:
@@ -360,6 +365,7 @@ class AsyncClient:
         last = after
         while True:
             try:
+                self._place.check()
                 async with self._http.stream("GET", "/v1/events", **resume(last)) as answer:
                     if not answer.is_success:
                         await answer.aread()
@@ -372,6 +378,8 @@ class AsyncClient:
                             yield update
             except httpx.HTTPError as error:
                 course.lost(self._place.lost(error))
+            except NoDaemon as error:
+                course.lost(error)
             await asyncio.sleep(course.pause())
 
     async def close(self) -> None:
@@ -387,6 +395,7 @@ class AsyncClient:
         await self.close()
 
     async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        self._place.check()
         try:
             response = await self._http.request(method, path, **more)
         except httpx.HTTPError as error:

@@ -248,6 +248,7 @@ class _Daemon:
         finally:
             beating.cancel()
             ending.cancel()
+            listening.remove()
             api.streams.close()
             for server, _ in servers:
                 server.should_exit = True

@@ -52,14 +52,18 @@ class UnixSocket:
 
     def close(self) -> None:
         """Stop listening, and remove the socket unless another one lies there now. Doing it twice is harmless."""
+        self.remove()
         self.socket.close()
-        with suppress(OSError):
-            found = self.path.lstat()
-            if (found.st_dev, found.st_ino) == self._identity:
-                self.path.unlink()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def remove(self) -> None:
+        """Remove the socket's file: whoever comes now finds that no daemon is there, not one that does not answer."""
+        with suppress(OSError):
+            found = self.path.lstat()
+            if _identity(found) == self._identity:
+                self.path.unlink()
 
     def _take(self) -> int:
         # Whether the socket is stale can be told by one daemon at a time only.
@@ -92,7 +96,7 @@ class UnixSocket:
                 pass
         raise self._answered()
 
-    def _bind(self) -> tuple[socket.socket, tuple[int, int]]:
+    def _bind(self) -> tuple[socket.socket, tuple[int, ...]]:
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # Under a name of its own first: a client finds the old socket or the new one.
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -111,6 +115,7 @@ class UnixSocket:
                 )
             bound.listen(_BACKLOG)
             beside.rename(self.path)
+            identity = _identity(self.path.lstat())
         except BaseException as error:
             bound.close()
             with suppress(OSError):
@@ -121,13 +126,18 @@ class UnixSocket:
                     "Choose another place with --socket.",
                 ) from error
             raise
-        return bound, (found.st_dev, found.st_ino)
+        return bound, identity
 
     def _answered(self) -> RunError:
         return RunError(
             f"A daemon answers at {self.path} already.",
             "Use that one (`autoopt jobs`), stop it, or choose another path with --socket.",
         )
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    # The number alone may be that of a file that was made since.
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _private(folder: Path) -> None:

@@ -32,7 +32,6 @@ OOMPolicy=continue
 KillMode=mixed
 TimeoutStopSec=30
 Delegate=yes
-UMask=0077
 
 [Install]
 WantedBy=default.target

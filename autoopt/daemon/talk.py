@@ -92,6 +92,11 @@ class Place:
     def base(self) -> str:
         return self.url or "http://autoopt"
 
+    def check(self) -> None:
+        """Raises NoDaemon at once where there is no socket: the usual case, and worth no attempt."""
+        if self.socket is not None and not self.socket.exists():
+            raise self._nobody()
+
     def lost(self, error: Exception) -> AutooptError:
         """The error for a request that got no answer."""
         if isinstance(error, httpx.TimeoutException):
@@ -101,8 +106,11 @@ class Place:
         if isinstance(error, httpx.ConnectError):
             if self.socket is None:
                 return NoDaemon(f"No daemon answers at {self._where}: {error}.", f"Check {URL}.")
-            return NoDaemon("No daemon is running.", "Start one with `autoopt serve`.")
+            return self._nobody()
         return RunError(f"The daemon at {self._where} ended while it answered.", "Ask again.")
+
+    def _nobody(self) -> NoDaemon:
+        return NoDaemon("No daemon is running.", "Start one with `autoopt serve`.")
 
     @property
     def _where(self) -> str:

@@ -62,10 +62,15 @@ class Listening:
 
 @contextmanager
 def listening(
-    folder: Path, patience: Patience | None = None, *, tcp: bool = True, **more: Any
+    folder: Path,
+    patience: Patience | None = None,
+    *,
+    tcp: bool = True,
+    service: FakeService | None = None,
+    **more: Any,
 ) -> Iterator[Listening]:
     """Serve until the block ends."""
-    home, service = Home(folder / "home"), FakeService()
+    home, service = Home(folder / "home"), service or FakeService()
     settings = Settings(
         home.socket,
         Address("127.0.0.1", 0) if tcp else None,

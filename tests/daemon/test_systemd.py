@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,12 +44,14 @@ def test_systemd_reads_it_without_complaint(tmp_path: Path) -> None:
     if analyze is None:
         pytest.skip("no systemd-analyze here")
     path, _ = systemd.install(["/bin/true", "--home", ODD], {"AUTOOPT_HOME": ODD}, tmp_path)
+    # It looks for the folder of a session, which there need not be where tests run.
+    variables = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     done = subprocess.run(
-        [analyze, "verify", "--user", str(path)], capture_output=True, text=True, check=False
+        [analyze, "verify", "--user", str(path)], capture_output=True, text=True, check=False, env=variables
     )
-    if done.returncode and "Failed to" in done.stderr and str(path.name) not in done.stderr:
+    if "Failed to initialize manager" in done.stderr:
         pytest.skip(f"systemd-analyze does not work here: {done.stderr}")
-    assert str(path.name) not in done.stderr, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_where_it_goes(tmp_path: Path) -> None:
