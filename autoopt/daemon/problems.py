@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -11,11 +10,9 @@ from typing import Any
 from starlette.responses import Response
 
 from autoopt.daemon.jobs import NoSuchJob, NotPossible
-from autoopt.errors import AutooptError, RunError, UsageError, WorkloadError
+from autoopt.errors import AutooptError, DiskFull, RunError, UsageError, WorkloadError
 
 MEDIA_TYPE = "application/problem+json"
-
-_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Problem(Exception):
@@ -83,12 +80,11 @@ def of(error: Exception) -> Response:
 
 def status_of(error: AutooptError) -> int:
     """The status of HTTP that says the same as the error's class."""
-    cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno in _OUT_OF_SPACE:
-        return 507
     match error:
         case NoSuchJob():
             return 404
+        case DiskFull():
+            return 507
         case NotPossible():
             return 409
         case UsageError() | WorkloadError():

@@ -20,7 +20,7 @@ from autoopt.daemon.bundle import pack
 from autoopt.daemon.home import Home
 from autoopt.daemon.hub import Update
 from autoopt.daemon.jobs import Job, NoSuchJob, NotPossible, Options, State, Submission
-from autoopt.errors import AutooptError, NoResult, RunError, UsageError, WorkerError, WorkloadError
+from autoopt.errors import AutooptError, DiskFull, NoResult, RunError, UsageError, WorkerError, WorkloadError
 
 URL = "AUTOOPT_URL"
 TOKEN = "AUTOOPT_TOKEN"
@@ -49,7 +49,7 @@ TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
-_KINDS: dict[str, type[AutooptError]] = {kind.__name__: kind for kind in (NoSuchJob, NotPossible)}
+_KINDS: dict[str, type[AutooptError]] = {kind.__name__: kind for kind in (NoSuchJob, NotPossible, DiskFull)}
 _CODES: dict[int, type[AutooptError]] = {
     2: UsageError,
     3: WorkloadError,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from autoopt.daemon.jobs import State
-from autoopt.errors import RunError, UsageError, WorkloadError
+from autoopt.errors import DiskFull, RunError, UsageError, WorkloadError
 from tests.daemon.test_security import BEARER, Door
 
 
@@ -132,8 +132,7 @@ def test_errors_of_the_service_are_problems(door: Door, error: Exception, status
 
 
 def test_a_full_disk_is_507(door: Door) -> None:
-    door.service.raises = RunError("The disk is full.", "Free some.")
-    door.service.raises.__cause__ = OSError(28, "No space left on device")
+    door.service.raises = DiskFull("The disk is full.", "Free some.")
     assert door.unix.post("/v1/jobs", json={"target": "model.py"}).status_code == 507
 
 
