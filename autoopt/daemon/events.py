@@ -20,6 +20,7 @@ from autoopt.daemon.problems import Problem
 MAX_STREAMS = 64
 BEAT_SECONDS = 15.0
 RECONNECT_MS = 2000
+_PAUSE_SECONDS = 0.05
 
 
 class Source(Protocol):
@@ -92,6 +93,8 @@ class Streams:
                     last = update.id
                     yield _event(update)
                 if found or self._closed:
+                    # Many updates at once are one look at the ring for each stream, and not many.
+                    await asyncio.sleep(_PAUSE_SECONDS)
                     continue
                 try:
                     await asyncio.wait_for(wake.wait(), self._beat)

@@ -170,7 +170,30 @@ def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves the signals alone: there are two of it, and one process."""
+    """uvicorn's server, which leaves the signals alone (there are two of it, and one process) and waits less for TLS."""
+
+    def __init__(self, config: uvicorn.Config, handshake_seconds: float) -> None:
+        super().__init__(config)
+        self._handshake_seconds = handshake_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's for sockets that are bound, with an end to a handshake that does not come."""
+        config = self.config
+        timeout = None if config.ssl is None else self._handshake_seconds
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state={}
+            )
+            return made
+
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol, sock=bound, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=timeout
+            )
+            for bound in sockets or []
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -277,7 +300,8 @@ class _Daemon:
                 h11_max_incomplete_event_size=_MAX_HEADER,
                 timeout_graceful_shutdown=_GRACEFUL_SECONDS,
                 **more,
-            )
+            ),
+            self._settings.patience.header_seconds,
         )
 
     def _listener(self) -> tuple[str | None, Listener | None]:

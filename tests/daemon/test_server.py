@@ -19,6 +19,7 @@ import httpx2 as httpx
 import pytest
 
 from autoopt.daemon.client import Client
+from autoopt.daemon.protocol import Patience
 from autoopt.daemon.server import Settings
 from autoopt.daemon.sockets import Address
 from autoopt.errors import UsageError
@@ -186,7 +187,8 @@ def test_tls(tmp_path: Path) -> None:
     )
     if made.returncode:
         pytest.skip("openssl cannot make a certificate here")
-    with listening(tmp_path, certificate=certificate, key=key, names=["localhost"]) as server:
+    quick = Patience(header_seconds=1.0)
+    with listening(tmp_path, quick, certificate=certificate, key=key, names=["localhost"]) as server:
         assert server.serving.url == f"https://localhost:{server.port}"
         url = server.serving.url
         with Client(url=url, token=server.token, verify=str(certificate)) as client:
@@ -200,6 +202,9 @@ def test_tls(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", server.port)) as plain:
             plain.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
             assert b"200" not in plain.recv(65536)
+        with socket.create_connection(("127.0.0.1", server.port)) as silent:
+            silent.settimeout(PATIENCE)
+            assert silent.recv(1) == b""
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.5", "::", "192.168.1.1", "2001:db8::1"])
