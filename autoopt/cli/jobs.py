@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -118,11 +119,17 @@ def _row(job: Job) -> tuple[str, ...]:
     from autoopt.report.words import duration
 
     # A name may hold anything; what would move the cursor or break the line is shown as it is written.
-    name = job.submission.name or job.submission.target
+    name = job.submission.name or _short(job.submission.target)
     about = job.reason or "; ".join(job.changed[:1])
     age = duration(max(0, round(time.time() - job.created)))
     devices = ", ".join(device[:12] for device in job.devices)
     return (job.id, job.state.replace("_", " "), _plain(name), devices, age, _plain(about))
+
+
+def _short(target: str) -> str:
+    """A path's last two parts: every other is called model.py."""
+    parts = PurePath(target).parts
+    return target if len(parts) <= 2 else str(PurePath(*parts[-2:]))
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -240,8 +243,6 @@ def test_two_hosts_or_none(door: Door) -> None:
         await door.tcp.app(scope, receive, send)  # type: ignore[operator]
         return int(said[0]["status"])
 
-    import asyncio
-
     good = (b"host", b"127.0.0.1:8470")
     assert asyncio.run(ask([good])) == 200
     assert asyncio.run(ask([good, good])) == 421
@@ -414,3 +415,67 @@ def test_script_in_every_name(tmp_path: Path) -> None:
     ):
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+NAMES = [
+    "host",
+    "origin",
+    "sec-fetch-site",
+    "authorization",
+    "cookie",
+    "content-length",
+    "x-forwarded-host",
+    "x",
+]
+VALUES = [
+    *(
+        "127.0.0.1:8470",
+        "http://127.0.0.1:8470",
+        "same-origin",
+        "none",
+        "null",
+        "autoopt_8470=x",
+        "0",
+        "Bearer x",
+    ),
+    *("Bearer ", "Bearer", "evil.example", "cross-site", ""),
+]
+
+
+@settings(max_examples=100)
+@given(
+    method=st.sampled_from(METHODS),
+    path=st.sampled_from(
+        ["/v1/jobs", "/v1/login", "/metrics", "/static/../v1/jobs", "//v1/jobs", "/login/a/b", "/x"]
+    ),
+    headers=st.lists(
+        st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES) | st.text(max_size=20)), max_size=6
+    ),
+)
+def test_whatever_is_sent_without_the_token_gets_nowhere(
+    door: Door, method: str, path: str, headers: list[tuple[str, str]]
+) -> None:
+    reached: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope)
+
+    async def ask() -> list[Any]:
+        said: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        raw = [(name.encode(), value.encode("utf-8", "replace")) for name, value in headers]
+        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "headers": raw}
+        await Guard(app, Listener("tcp", frozenset({"127.0.0.1:8470"}), "http", "autoopt_8470"), door.keys)(
+            scope, receive, send
+        )
+        return said
+
+    said = asyncio.run(ask())
+    assert not reached
+    assert said[0]["status"] in (401, 403, 421)
