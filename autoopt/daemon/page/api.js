@@ -49,6 +49,7 @@ export const api = {
     const found = await json("/v1/devices");
     return Array.isArray(found) ? found : found.devices;
   },
+  session: () => json("/v1/session"),
   /** `bundle` is the project as a file, `key` makes a repeated submit one job. */
   submit: (submission, bundle, key) => {
     const body = new FormData();

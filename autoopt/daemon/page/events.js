@@ -3,6 +3,8 @@
 
 const FIRST_WAIT = 1000;
 const LONGEST_WAIT = 10000;
+/** A page that nobody has looked at for so long lets its stream go: a browser has only six connections to a server. */
+const REST = 60000;
 
 /**
  * Opens the stream.
@@ -15,6 +17,8 @@ export function listen(handlers) {
   let wait = FIRST_WAIT;
   let timer = null;
   let closed = false;
+  let rest = null;
+  let resting = false;
 
   function take(event, act) {
     if (event.lastEventId) last = event.lastEventId;
@@ -35,7 +39,7 @@ export function listen(handlers) {
       handlers.opened();
     });
     source.addEventListener("error", () => {
-      if (closed) return;
+      if (closed || resting) return;
       handlers.lost();
       if (source.readyState !== EventSource.CLOSED || timer !== null) return;
       timer = setTimeout(open, wait);
@@ -46,21 +50,34 @@ export function listen(handlers) {
     source.addEventListener("reset", (event) => take(event, () => handlers.reset()));
   }
 
+  /** A reader who comes back does not wait for the next try. */
   function hurry() {
-    // A reader who comes back does not wait for the next try.
-    if (document.visibilityState !== "visible" || timer === null) return;
+    if (!resting && timer === null) return;
+    resting = false;
     clearTimeout(timer);
     open();
   }
 
-  document.addEventListener("visibilitychange", hurry);
+  function looked() {
+    clearTimeout(rest);
+    if (document.visibilityState === "visible") return hurry();
+    rest = setTimeout(() => {
+      resting = true;
+      clearTimeout(timer);
+      timer = null;
+      source.close();
+    }, REST);
+  }
+
+  document.addEventListener("visibilitychange", looked);
   addEventListener("online", hurry);
   open();
   return () => {
     closed = true;
     clearTimeout(timer);
+    clearTimeout(rest);
     source.close();
-    document.removeEventListener("visibilitychange", hurry);
+    document.removeEventListener("visibilitychange", looked);
     removeEventListener("online", hurry);
   };
 }

@@ -94,7 +94,9 @@ function table(rec, name) {
   const columns = ["optimizer", "status", "final loss [interval]", "learning rate", "step", "state", "peak", "trials", "why"];
   const left = new Set(["optimizer", "status", "why"]);
   const own = rec.workload?.baseline?.hyper?.lr;
-  const rows = rec.optimizers.map((row) => {
+  const tried = rec.optimizers.filter((row) => row.trials > 0 || row.expected);
+  const others = rec.optimizers.filter((row) => !tried.includes(row)).map((row) => [row.optimizer, row.reason]);
+  const rows = tried.map((row) => {
     const seen = row.expected;
     const shorter = seen && seen.steps < rec.expected.steps ? ` at ${seen.steps}` : "";
     const rate = row.hyper?.lr ?? (row.optimizer === "baseline" ? own : undefined);
@@ -111,21 +113,24 @@ function table(rec, name) {
     { class: "scroll", tabindex: "0", role: "region", "aria-label": "table of optimizers" },
     el("table", { "aria-label": "optimizers" }, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)),
   );
-  const cut = [...byReason(rec.cut ?? {})].map(([why, names]) => `${names.map(name).join(", ")} (${why.replace(/^cut: /, "")})`);
+  const untried = [...byReason({ ...rec.cut, ...Object.fromEntries(others) })];
   return el(
     "section",
     { class: "card" },
     el("h2", {}, "Optimizers"),
     scroll,
     el("p", { class: "small" }, "* on the Pareto front: no other is as good in loss, step time and memory."),
-    cut.length ? el("p", { class: "small" }, `Not tried: ${cut.join("; ")}.`) : null,
+    untried.map(([why, names]) => el("p", { class: "small" }, `Not tried: ${names.map(name).join(", ")} (${why}).`)),
   );
 }
 
 /** Names that share a reason, together. */
 function byReason(reasons) {
   const found = new Map();
-  for (const [name, why] of Object.entries(reasons)) found.set(why, [...(found.get(why) ?? []), name]);
+  for (const [name, told] of Object.entries(reasons)) {
+    const why = told.replace(/^cut: /, "");
+    found.set(why, [...(found.get(why) ?? []), name]);
+  }
   return found;
 }
 

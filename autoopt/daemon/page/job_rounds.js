@@ -1,6 +1,6 @@
 // The race in words: who was still in it after each round, who left and why; and the run's notes.
 
-import { el } from "./dom.js";
+import { el, say } from "./dom.js";
 import { lastLeft } from "./figure_race.js";
 
 /** How the reason of an optimizer begins that the plan left out. */
@@ -10,19 +10,21 @@ export class Rounds {
   #shown = "";
 
   constructor() {
+    this.head = el("h2");
     this.list = el("div");
-    this.node = el("section", { class: "card", hidden: true }, el("h2", {}, "Who is in the race"), this.list);
+    this.node = el("section", { class: "card", hidden: true }, this.head, this.list);
   }
 
-  draw(rounds, palette, notes) {
-    const key = JSON.stringify([rounds, notes, palette.names().map((name) => palette.name(name))]);
+  draw(rounds, palette, notes, ended) {
+    const key = JSON.stringify([ended, rounds, notes, palette.names().map((name) => palette.name(name))]);
     if (key === this.#shown) return;
     this.#shown = key;
+    say(this.head, ended ? "Who was in the race" : "Who is in the race");
     this.node.hidden = rounds.length === 0 && notes.length === 0;
     const shown = (names) => names.map((name) => palette.name(name)).join(", ");
     const left = lastLeft(rounds);
     const kept = rounds.at(-1)?.kept ?? [];
-    const lines = rounds.length ? [["in it", shown(kept) || "none"]] : [];
+    const lines = rounds.length ? [[ended ? "to the end" : "in it", shown(kept) || "none"]] : [];
     for (const [head, reasons] of grouped(left)) {
       lines.push([head, [...reasons].map(([why, names]) => `${shown(names)} (${why})`).join("; ")]);
     }

@@ -15,7 +15,8 @@ export class Palette {
   #yours;
 
   constructor(trials, result, workload) {
-    const named = [...trials.map((t) => t.optimizer), ...(result?.optimizers ?? []).map((row) => row.optimizer)];
+    const raced = (result?.race ?? []).flatMap((round) => Object.keys(round.chances));
+    const named = [...trials.map((t) => t.optimizer), ...raced, ...(result?.optimizers ?? []).map((row) => row.optimizer)];
     this.#order = [...new Set(named)].filter((name) => name !== BASELINE);
     const source = (result?.workload ?? workload)?.baseline?.source;
     this.#yours = source === "default" ? "default" : "yours";

@@ -138,6 +138,9 @@ export class Store extends EventTarget {
   }
 
   #merge(id, data) {
+    // An answer on its way may be older than this, and would undo it.
+    const fetching = this.#fetching.get(id);
+    if (fetching?.asked) fetching.again = true;
     if (Array.isArray(data.trials)) {
       this.lives.set(id, data);
     } else {
@@ -160,11 +163,13 @@ export class Store extends EventTarget {
   }
 
   #fetchLive(id) {
-    if (this.#fetching.has(id)) {
-      this.#fetching.set(id, true); // again, after this one
+    const before = this.#fetching.get(id);
+    if (before) {
+      before.again = true;
       return;
     }
-    this.#fetching.set(id, false);
+    const now = { asked: true, again: false };
+    this.#fetching.set(id, now);
     api
       .live(id)
       .then((live) => {
@@ -172,13 +177,13 @@ export class Store extends EventTarget {
         this.dispatchEvent(new CustomEvent("live", { detail: id }));
       })
       .catch(() => {}) // the connection's state says it, and the next event tries again
-      .finally(() =>
+      .finally(() => {
+        now.asked = false;
         setTimeout(() => {
-          const again = this.#fetching.get(id);
           this.#fetching.delete(id);
-          if (again && this.#watched.has(id)) this.#fetchLive(id);
-        }, PAUSE),
-      );
+          if (now.again && this.#watched.has(id)) this.#fetchLive(id);
+        }, PAUSE);
+      });
   }
 }
 

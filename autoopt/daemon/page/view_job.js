@@ -130,7 +130,7 @@ class JobPage {
     const palette = new Palette(trials, result, workload);
     this.result.draw(palette);
     this.charts.draw({ trials, rounds: live?.rounds ?? [], result, workload, palette, ended: ENDED.includes(job.state) });
-    this.rounds.draw(live?.rounds ?? [], palette, live?.notes ?? []);
+    this.rounds.draw(live?.rounds ?? [], palette, live?.notes ?? [], ENDED.includes(job.state));
     this.trials.draw(trials, palette, ENDED.includes(job.state));
     this.log.update(job);
   }

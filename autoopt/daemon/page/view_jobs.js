@@ -62,7 +62,9 @@ function nextFirst(a, b) {
 }
 
 function drawState(place, store, count) {
-  const kind = store.problem !== null && store.connection !== "login" ? "problem" : !store.loaded ? "loading" : count === 0 ? "empty" : "";
+  // What is shown already stays; that it may be old, the banner says.
+  const known = store.connection === "login" || (store.loaded && store.problem?.status === 0);
+  const kind = store.problem !== null && !known ? "problem" : !store.loaded ? "loading" : count === 0 ? "empty" : "";
   const key = `${kind} ${store.problem?.message ?? ""} ${store.connection}`;
   if (place.dataset.kind === key) return;
   place.dataset.kind = key;
@@ -104,7 +106,7 @@ function update(node, job, live) {
   drawBadge(node.querySelector(".badge"), job);
   drawProgress(node.querySelector(".track"), job, live);
   drawAbout(node.querySelector(".about"), job);
-  const reason = sentence(job.error?.message ?? job.reason ?? "");
+  const reason = job.error?.message ?? sentence(job.reason ?? "");
   say(node.querySelector(".reason"), reason.length > 300 ? `${reason.slice(0, 300)} ...` : reason);
 }
 

@@ -1,9 +1,11 @@
 // The form that submits a model: the project goes along as one file, for the daemon reads no path of this browser.
 
+import { api } from "./api.js";
 import { announce, problemCard } from "./ask.js";
 import { el } from "./dom.js";
 import { bundle, candidates } from "./project_files.js";
 import { FIELDS, submissionOf } from "./submit_fields.js";
+import { scaled } from "./words.js";
 
 export function submit(main, store) {
   document.title = "Submit - autoopt";
@@ -77,6 +79,7 @@ class SubmitForm {
     this.send.textContent = "Submitting ...";
     try {
       const project = await bundle(this.#chosen);
+      await refuseLarge(project);
       const job = await this.store.submit(submissionOf(values), project, this.#key);
       announce("Submitted.");
       location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
@@ -104,6 +107,15 @@ class SubmitForm {
     if (hidden) hidden.closest("details").open = true;
     return found;
   }
+}
+
+/** What is too large is refused before it is sent: a connection that breaks off in the middle says nothing. */
+async function refuseLarge(project) {
+  const { max_upload_bytes: most } = await api.session();
+  if (!(project.size > most)) return;
+  const problem = new Error(`The project has ${scaled(project.size, "B")}, and the daemon takes ${scaled(most, "B")}.`);
+  problem.hint = "Leave out what the model does not load, or submit in a terminal of the machine, which sends nothing.";
+  throw problem;
 }
 
 function place(id, label, node, help) {

@@ -38,6 +38,7 @@ class Fake:
     devices: list[Json] = field(default_factory=list)
     fails: dict[str, tuple[int, Json]] = field(default_factory=dict)
     """Path -> status and problem."""
+    max_upload: int = 1 << 20
     delay: float = 0.0
     asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     on_post: Callable[[str, bytes], Json] | None = None
@@ -137,6 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._events(query)
         if path == "/v1/jobs":
             return self._json({"jobs": list(self.fake.jobs.values())})
+        if path == "/v1/session":
+            return self._json({"listener": "tcp", "uploads_only": True, "max_upload_bytes": self.fake.max_upload})
         if path == "/v1/devices":
             return self._json({"devices": self.fake.devices})
         return self._of_job(path)
@@ -203,8 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Security-Policy", POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cache-Control", "no-cache")
-        self.end_headers()
+        # A browser that has gone meanwhile.
         with contextlib.suppress(OSError):
+            self.end_headers()
             self.wfile.write(body)
 
     def _note(self, body: bytes) -> None:

@@ -119,6 +119,7 @@ def test_from_the_login_over_the_form_and_the_live_view_to_the_result(
     expect(page.get_by_role("heading", name="CPU")).to_be_visible()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kill", [False, True], ids=["ended", "killed"])
 def test_a_daemon_that_comes_back_is_found_and_its_job_goes_on(
     daemon: Daemon, login: Callable[[], Page], complaints: list[str], kill: bool
@@ -136,6 +137,7 @@ def test_a_daemon_that_comes_back_is_found_and_its_job_goes_on(
     complaints.clear()  # refused connections
 
 
+@pytest.mark.long
 def test_a_running_job_is_cancelled_and_tried_again(daemon: Daemon, login: Callable[[], Page]) -> None:
     daemon.start(4.0)
     page = login()
@@ -184,6 +186,7 @@ def test_without_a_login_nothing_is_shown(
     complaints.clear()
 
 
+@pytest.mark.long
 def test_a_real_profile_from_the_form_to_its_recommendation(
     daemon: Daemon, login: Callable[[], Page]
 ) -> None:

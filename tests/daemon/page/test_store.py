@@ -42,6 +42,7 @@ def test_a_daemon_that_is_gone_is_told_and_found_again(
     fake.put(made.job("a", submission={"name": "mine"}))
     page = visit()
     until(lambda: fake.streams == 1)
+    expect(page.get_by_role("link", name="mine")).to_be_visible()
     fake.stop()
     banner = page.locator("#connection")
     expect(banner).to_contain_text("The connection is lost.")
@@ -100,3 +101,25 @@ def test_without_a_login_the_page_says_where_to_get_one(
     expect(page.locator("#connection")).to_contain_text("not logged in")
     expect(page.locator("#connection code")).to_have_text("autoopt serve --link")
     complaints.clear()
+
+
+def test_a_page_that_nobody_looks_at_lets_its_stream_go_and_catches_up_later(visit: Open, fake: Fake) -> None:
+    fake.put(made.job("a", submission={"name": "mine"}))
+    page = visit()
+    until(lambda: fake.streams == 1)
+    expect(page.get_by_role("link", name="mine")).to_be_visible()
+    page.clock.install()
+    look = """(state) => {
+      Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(look, "hidden")
+    page.clock.fast_forward("02:00")
+    fake.put(made.job("a", "running", submission={"name": "mine"}))
+    page.clock.resume()
+    badge = page.locator("li .badge")
+    page.wait_for_timeout(150)
+    expect(badge).to_have_text("waiting")
+    expect(page.locator("#connection")).to_be_hidden()
+    page.evaluate(look, "visible")
+    expect(badge).to_have_text("running")

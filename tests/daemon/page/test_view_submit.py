@@ -192,3 +192,12 @@ def test_a_folder_of_hidden_files_only_is_told(visit: Open, fake: Fake, project:
     page.get_by_label("Files").set_input_files(project / ".env")
     send(page)
     expect(page.get_by_role("alert")).to_contain_text("Nothing is left to send")
+
+
+def test_what_is_too_large_is_not_sent(visit: Open, fake: Fake, project: Path) -> None:
+    fake.max_upload = 100
+    page = visit("#/submit")
+    page.get_by_label("Files").set_input_files(project / "model.py")
+    send(page)
+    expect(page.get_by_role("alert")).to_contain_text("and the daemon takes 100 B.")
+    assert sent(fake) == []
