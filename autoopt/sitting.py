@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from contextlib import ExitStack
@@ -92,6 +93,8 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
             for one in taken:
                 events(one)
         try:
+            if runner is None:
+                _lease(job, stack)
             own = runner or _pool(job, run, job.budget - clock())
             stack.callback(own.close)
             report = _started_in_time(own, job, clock)
@@ -251,6 +254,17 @@ def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:
             f"Start-up alone took longer than the budget of {job.budget:.0f} s.",
             "The first start after an installation is slow: run it again, or give a larger --budget.",
         ) from error
+
+
+def _lease(job: Job, stack: ExitStack) -> None:
+    """Takes the GPUs for this run, so that no other run and no daemon of this machine uses them meanwhile."""
+    from autoopt.hardware import devices
+    from autoopt.hardware.leases import lease_for_run
+
+    chosen = [(d.gpu.uuid, d.name) for d in devices(job.device) if d.gpu is not None]
+    uuids, names = [uuid for uuid, _ in chosen], [name for _, name in chosen]
+    for lease in lease_for_run(uuids, f"autoopt profile {job.target} (process {os.getpid()})", names):
+        stack.callback(lease.release)
 
 
 def _pool(job: Job, run: Run, seconds: float) -> Runner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from autoopt.daemon import commands, orphans, snapshot
 from autoopt.daemon.guarded import Guarded, order_for
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import Job
+from autoopt.daemon.snapshot import Snapshot
 
 _ANSWER = "memory.json"
 _RECORD = "memory-guard.json"
@@ -28,10 +30,14 @@ class Predictions:
 
     Args:
         home: the state folder.
+        command: that answers; for tests.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(
+        self, home: Home, command: Callable[[Job, Snapshot, int], list[str]] = commands.memory
+    ) -> None:
         self._home = home
+        self._command = command
         self._known: dict[str, Prediction] = {}
         self._asked: tuple[str, Guarded] | None = None
 
@@ -50,7 +56,7 @@ class Predictions:
                 folder,
                 record=_RECORD,
                 attempt=1,
-                command=commands.memory(job, taken, capacity),
+                command=self._command(job, taken, capacity),
                 cwd=taken.cwd,
                 environment=commands.environment(job.submission, orphans.marker(home, job.id), []),
                 grace=_GRACE,

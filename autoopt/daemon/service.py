@@ -33,6 +33,7 @@ from autoopt.daemon.machine import Machine
 from autoopt.daemon.outcome import Verdict, judge
 from autoopt.daemon.prediction import Predictions
 from autoopt.daemon.schedule import Place, Scheduler
+from autoopt.daemon.snapshot import Snapshot
 from autoopt.daemon.store import Changed
 from autoopt.errors import AutooptError, DeviceError, RunError
 from autoopt.files import plain, raise_unwritable, write_record
@@ -88,6 +89,7 @@ class Service:
         devices: that it may use: "auto" (all), "cpu", or GPUs: "cuda:0,cuda:1".
         limits: see `Limits`.
         command: what a job's runner is; for tests.
+        memory: what predicts the memory that it needs; for tests.
         machine: its devices; asked from the driver unless given.
         leases: the machine's locks.
         clock: Unix time; for tests.
@@ -111,6 +113,7 @@ class Service:
         devices: str = "auto",
         limits: Limits | None = None,
         command: Command = commands.profile,
+        memory: Callable[[Job, Snapshot, int], list[str]] = commands.memory,
         machine: Machine | None = None,
         leases: Leases | None = None,
         clock: Callable[[], float] = time.time,
@@ -119,7 +122,7 @@ class Service:
         self.home = home
         self._devices = devices
         self._limits = limits or Limits()
-        self._command = command
+        self._command, self._memory = command, memory
         self._given_machine = machine
         self._leases = leases or Leases()
         self._clock = clock
@@ -160,7 +163,7 @@ class Service:
             self._leases.holder("none")  # whether the place can be used is better known now
             self._store = recovery.open_store(self.home, self._say)
             recovery.settle(self.home, self._store, self._clock(), self._say)
-            self._predictions = Predictions(self.home)
+            self._predictions = Predictions(self.home, self._memory)
             self._last_id = self._store.last_id()
             self._selector = selectors.DefaultSelector()
             self._wake_read, self._wake_write = os.pipe()
@@ -311,7 +314,7 @@ class Service:
         job = self._store.get(id_)
         path = self.home.job(id_) / "out" / recipe.FILE_NAME
         if job.state is not State.DONE or not path.exists():
-            why = f": {job.reason}" if job.reason else ""
+            why = f": {job.reason.rstrip('.')}" if job.reason else ""
             raise NotPossible(
                 f"Job {id_} has no recommendation, it is {_words(job.state)}{why}.",
                 "" if job.state in ENDED else f"Wait for it: autoopt watch {id_}.",

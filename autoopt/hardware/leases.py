@@ -27,18 +27,24 @@ INHERITED = "AUTOOPT_LEASED"
 _FOLDER = Path("/tmp/autoopt-leases")
 
 
+_ours: set[str] = set()
+"""Devices that this process has leased."""
+
+
 class Lease:
     """A device that is ours until `release`. The lock lasts while any process has `descriptor` open."""
 
     def __init__(self, device: str, descriptor: int) -> None:
         self.device = device
         self.descriptor = descriptor
+        _ours.add(device)
 
     def release(self) -> None:
         """Give it back. Doing it twice is harmless."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+            _ours.discard(self.device)
 
 
 class Leases:
@@ -139,6 +145,14 @@ class Leases:
             f"{self.folder}, where devices are leased, cannot be used: {why}.",
             f"Make it a folder that all users may write to (mode 1777), or name another: {VARIABLE}=...",
         )
+
+
+def other_holder(device: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """Who else has a device: not this process, and not the daemon for it. In words; `None`: nobody."""
+    variables = os.environ if environment is None else environment
+    if device in _ours or device in variables.get(INHERITED, "").split(","):
+        return None
+    return Leases(environment=variables).holder(device)
 
 
 def core(number: int) -> str:

@@ -64,6 +64,10 @@ class Refused(Exception):
         self.kind, self.message = kind, message
 
 
+class NotPossible(Refused):
+    """The error of that name."""
+
+
 class Daemon:
     """A daemon's process."""
 
@@ -109,7 +113,8 @@ class Daemon:
         if told is None:
             raise ConnectionError(f"the daemon ended: {self.errors.read_text()}")
         if "error" in told:
-            raise Refused(told["error"], told["message"])
+            kind = NotPossible if told["error"] == "NotPossible" else Refused
+            raise kind(told["error"], told["message"])
         return told["value"]
 
     def submit(self, *words: str, target: str = "model.py", **more: Any) -> str:

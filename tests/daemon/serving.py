@@ -1,4 +1,4 @@
-"""The service in a process of its own that a test may kill: one JSON object a line in, one out. Its jobs' runner is a script.
+"""The service in a process of its own that a test may kill: a JSON object a line in, one out.
 
 python -m tests.daemon.serving HOME RUNNER LIMITS    (RUNNER: a Python file, or "profile" for the real one)
 """

@@ -29,7 +29,14 @@ def test_what_a_runner_prints_without_end_fills_no_disk(place: Place, stream: st
     daemon = place.serve()
     size = 64 << 20
     chunk = ("x" * 99 + "\\n") if lines else "x" * 100
-    code = f"s = sys.{stream}; s.write('FIRST')\nfor _ in range({size} // 100000): s.write('{chunk}' * 1000)\ns.write('LAST\\n'); s.flush()"
+    code = f"""
+s = sys.{stream}
+s.write('FIRST')
+for _ in range({size} // 100000):
+    s.write('{chunk}' * 1000)
+s.write('LAST\\n')
+s.flush()
+"""
     id_ = daemon.submit(f"code={code}")
     assert daemon.end(id_)["state"] == "done"
     assert disk_bytes(place.job_folder(id_)) < 4 << 20
@@ -121,7 +128,11 @@ def test_a_retry_of_a_failed_job_starts_anew(place: Place) -> None:
 
 def test_memory_that_runs_out_takes_the_job_and_not_the_daemon(place: Place) -> None:
     daemon = place.serve()
-    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28)); x = [bytearray(1 << 20) for _ in range(1000)]"
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))
+eaten = [bytearray(1 << 20) for _ in range(1000)]
+"""
     job = daemon.end(daemon.submit(f"code={code}"))
     assert job["state"] == "failed"
     assert "MemoryError" in job["reason"]
