@@ -41,6 +41,8 @@ class Limits:
 
 
 LIMITS = Limits()
+MAX_ARCHIVE = 512 << 20
+"""Bytes of an archive that is uploaded."""
 
 
 class BadBundle(UsageError):

@@ -39,7 +39,8 @@ class Client:
         socket: path of its Unix socket; that of `AUTOOPT_HOME` unless given.
         url: `http(s)://host:port` of a daemon elsewhere; `AUTOOPT_URL` unless given. Projects are uploaded to it.
         token: of that daemon; `AUTOOPT_TOKEN` unless given.
-        verify: a file of certificates (PEM) that the daemon's own is checked with; the system's unless given.
+        verify: a file of certificates (PEM) that the daemon's own is checked with; `SSL_CERT_FILE`, else the system's,
+            unless given.
 
     Raises:
         UsageError: a socket and a URL, or a URL without a token.

@@ -21,13 +21,12 @@ from typing import Literal
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from autoopt.daemon.bundle import MAX_ARCHIVE
 from autoopt.daemon.login import Keys
 from autoopt.daemon.problems import respond
 
 MAX_BODY = 1 << 20
 """Bytes of any body but an upload."""
-MAX_UPLOAD = 512 << 20
-"""Bytes of an uploaded project, packed."""
 
 SAFE = frozenset({"GET", "HEAD"})
 OPEN = re.compile(r"/|/healthz|/static/[^/]*|/login/[^/]*")
@@ -92,7 +91,7 @@ class Guard:
         keys: Keys | None = None,
         *,
         max_body: int = MAX_BODY,
-        max_upload: int = MAX_UPLOAD,
+        max_upload: int = MAX_ARCHIVE,
     ) -> None:
         if listener.kind == "tcp" and keys is None:
             raise ValueError("a TCP listener needs keys")

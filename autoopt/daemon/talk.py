@@ -16,7 +16,7 @@ from typing import Any
 import httpx2 as httpx
 from pydantic import ValidationError
 
-from autoopt.daemon.bundle import pack
+from autoopt.daemon.bundle import MAX_ARCHIVE, pack
 from autoopt.daemon.home import Home
 from autoopt.daemon.hub import Update
 from autoopt.daemon.jobs import Job, NoSuchJob, NotPossible, Options, State, Submission
@@ -24,6 +24,7 @@ from autoopt.errors import AutooptError, DiskFull, NoResult, RunError, UsageErro
 
 URL = "AUTOOPT_URL"
 TOKEN = "AUTOOPT_TOKEN"
+CERTIFICATES = "SSL_CERT_FILE"
 
 CHOSEN = (
     "PATH",
@@ -45,7 +46,7 @@ CHOSEN = (
 )
 """Variables of the submitter that a job runs with. Not all of them: an environment often holds secrets."""
 
-TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -277,6 +278,12 @@ def form(submission: Submission, bundle: str | os.PathLike[str] | None, stack: E
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="autoopt-"))
     archive = Path(folder) / "project.zip"
     pack(root, archive)
+    # Said here: a daemon that refuses an upload closes the connection, and its answer may be lost with it.
+    if archive.stat().st_size > MAX_ARCHIVE:
+        raise UsageError(
+            f"The project in {root} is larger than {MAX_ARCHIVE >> 20} MiB when packed.",
+            "Put large data where the daemon's machine has it, and name that place in your file.",
+        )
     stream = stack.enter_context(archive.open("rb"))
     return {
         "data": {"submission": submission.model_dump_json()},
@@ -285,7 +292,8 @@ def form(submission: Submission, bundle: str | os.PathLike[str] | None, stack: E
 
 
 def trusted(verify: str | None) -> Any:
-    return True if verify is None else ssl.create_default_context(cafile=verify)
+    given = verify or os.environ.get(CERTIFICATES)
+    return ssl.create_default_context(cafile=given) if given else True
 
 
 def path_of(id_: str, rest: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import sys
 import threading
 import time
@@ -184,3 +185,15 @@ def test_why_a_job_has_no_result() -> None:
 def test_a_socket_and_a_url() -> None:
     with pytest.raises(UsageError, match="socket or by a URL"):
         Client(socket="/x", url="http://127.0.0.1:1", token="t")
+
+
+def test_too_large_a_project_is_refused_before_it_is_sent(
+    server: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.py").write_bytes(os.urandom(5000))
+    monkeypatch.setattr("autoopt.daemon.talk.MAX_ARCHIVE", 1000)
+    with (
+        Client(url=server.serving.url, token=server.token) as client,
+        pytest.raises(UsageError, match="when packed"),
+    ):
+        client.submit(str(tmp_path / "model.py"))

@@ -23,6 +23,7 @@ from autoopt.daemon.protocol import Patience
 from autoopt.daemon.server import Settings
 from autoopt.daemon.sockets import Address
 from autoopt.errors import UsageError
+from tests.daemon.fakes import FakeService
 from tests.daemon.listening import listening
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +173,29 @@ def test_systemd_is_told(tmp_path: Path) -> None:
             while "STOPPING=1" not in heard:
                 heard += systemd.recv(4096).decode().splitlines()
             assert served.process.wait(PATIENCE) == 0
+
+
+def test_systemd_hears_nothing_of_a_service_that_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def health() -> dict[str, Any]:
+        asked.append(len(asked) < 4)
+        return {"stalled": asked[-1]}
+
+    service = FakeService()
+    service.health = health  # type: ignore[method-assign]
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(PATIENCE)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        monkeypatch.setenv("WATCHDOG_USEC", "60000")
+        with listening(tmp_path, tcp=False, service=service):
+            while systemd.recv(4096) != b"WATCHDOG=1":
+                pass
+            assert asked[:5] == [True] * 4 + [False]
 
 
 def test_tls(tmp_path: Path) -> None:
