@@ -17,7 +17,7 @@ from autoopt.errors import (
     WorkerError,
     WorkloadError,
 )
-from autoopt.job import Job
+from autoopt.job import Job, default_out
 from autoopt.journal import (
     changed_settings,
     changed_workload,
@@ -195,7 +195,8 @@ class _Session:
         if self.taken:
             more["prior"] = priors.summary(self.taken, self.told, planner)
         return Evidence(
-            name=job.out.name,
+            # A daemon's job has its run in a folder of that name, as every other job has.
+            name=default_out(job.target).name if job.out.name == "out" else job.out.name,
             report=self.report,
             policy=self.entry.policy,
             specs=planner.specs,

@@ -63,16 +63,36 @@ def environment(
     return {**kept, **submission.environment, **ours}
 
 
-def make_durable(submission: Submission, folder: Path) -> Submission:
+def check_sent(submission: Submission, project: Path) -> None:
+    """That a submission which came with its project names nothing outside of it.
+
+    Raises:
+        UsageError: a policy or an earlier run that is not in the project.
+    """
+    root = Path(os.path.realpath(project))
+    options = submission.options
+    named = [*options.prior]
+    if options.policy is not None and ("/" in options.policy or "." in options.policy):
+        named.append(options.policy)
+    for path in named:
+        if not Path(os.path.realpath(root / path)).is_relative_to(root) or not (root / path).exists():
+            raise UsageError(
+                f"{path} is not in the project that was sent.", "Put it there, and name it from there."
+            )
+
+
+def make_durable(submission: Submission, cwd: Path, folder: Path) -> Submission:
     """The submission with nothing left that depends on the submitter's working directory or on a file they may edit.
+
+    Args:
+        submission: what was given.
+        cwd: where its paths begin.
+        folder: the job's.
 
     Raises:
         UsageError: the working directory or the interpreter is not there.
         RunError: a file could not be copied.
     """
-    if submission.cwd is None:
-        return submission
-    cwd = Path(submission.cwd)
     if not cwd.is_absolute() or not cwd.is_dir():
         raise UsageError(f"There is no folder {cwd}.", "Submit from a folder that the daemon can see.")
     if submission.interpreter is not None and shutil.which(submission.interpreter) is None:

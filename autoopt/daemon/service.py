@@ -213,7 +213,10 @@ class Service:
         """
         if submission.key is not None and (known := self._store.by_key(submission.key)) is not None:
             return known
-        self._check(submission)
+        base = bundle or Path(submission.cwd or Path.cwd())
+        if bundle is not None:
+            commands.check_sent(submission, bundle)
+        self._check(submission, base)
         now = self._clock()
         with self._ids:
             id_ = self._last_id = new_id(now, self._last_id)
@@ -225,10 +228,11 @@ class Service:
         try:
             if bundle is not None:
                 taken = snapshot.adopt(submission.target, bundle, folder)
+                base = folder / "project"
             else:
-                submission = submission.model_copy(update={"cwd": submission.cwd or str(Path.cwd())})
-                taken = snapshot.take(submission.target, Path(submission.cwd or "."), folder)
-                submission = commands.make_durable(submission, folder)
+                submission = submission.model_copy(update={"cwd": str(base)})
+                taken = snapshot.take(submission.target, base, folder)
+            submission = commands.make_durable(submission, base, folder)
             job = Job(id=id_, submission=submission, created=now, digest=taken.digest, folder=f"jobs/{id_}")
             write_record(folder / recovery.JOB_FILE, job)
             inserted = self._store.insert(job)
@@ -647,7 +651,7 @@ class Service:
 
     # --- small things -----------------------------------------------------------------------------------------
 
-    def _check(self, submission: Submission) -> None:
+    def _check(self, submission: Submission, base: Path) -> None:
         """What can be known to be wrong before anything is copied."""
         from autoopt import policy as policies
         from autoopt.optim import registry
@@ -658,7 +662,6 @@ class Service:
             parse_duration(options.budget)
         for name in options.optimizers or []:
             registry.get(name)
-        base = Path(submission.cwd) if submission.cwd else Path.cwd()
         if options.policy is not None:
             path = base / options.policy
             policies.load(str(path) if path.is_file() else options.policy).limited(options.limit)

@@ -47,6 +47,20 @@ print('{"complete": true}')
 """Does what its words say, then is done: `touch=FILE`, `code=STATEMENTS`, `wait=FILE` (until it is there)."""
 
 
+def fill(disk: Path, leave: int = 0) -> Path:
+    """A file that takes all that is free, or all but `leave` bytes."""
+    path = disk / "ballast"
+    with path.open("ab", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+        file.truncate(file.tell() - leave)
+    return path
+
+
 def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
     """What `condition` returns once it is true."""
     deadline = time.monotonic() + patience

@@ -6,7 +6,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,38 +13,13 @@ import pytest
 
 from autoopt.daemon.jobs import Job
 from autoopt.records import Noted
-from tests.daemon.daemons import Place, Refused, until
+from tests.daemon.daemons import Place, Refused, fill, until
 
 FULL = """
 if not pathlib.Path(do["space"]).exists():
     print('{"error": {"kind": "DiskFull", "message": "The disk is full", "hint": "", "exit_code": 4}}')
     sys.exit(4)
 """
-
-
-@pytest.fixture
-def disk(place: Place) -> Iterator[Path]:
-    """The daemon's home on a disk of 4 MiB."""
-    place.home.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place.home)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk can be mounted by root only")
-    yield place.home
-    place.clean_up()
-    subprocess.run(["umount", "-l", str(place.home)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes all that is free."""
-    path = disk / "ballast"
-    with path.open("ab", buffering=0) as file:
-        for size in (1 << 16, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return path
 
 
 def test_a_submit_on_a_full_disk_is_refused_and_harms_nothing(place: Place, disk: Path) -> None:
