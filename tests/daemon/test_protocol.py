@@ -168,3 +168,51 @@ def test_what_is_no_request(server: Listening, sent: bytes) -> None:
         assert answer == b"" or answer.split(b" ")[1][:1] == b"4"
         assert closed(connection)
     assert server.get("/healthz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/static/../token", "/static/../../token", "/static/..%2ftoken", "/static/%2e%2e/token"),
+        *(
+            "/static/%2e%2e%2f%2e%2e%2ftoken",
+            "/static/..%252f..%252ftoken",
+            "/static/..\\token",
+            "/static/..%5ctoken",
+        ),
+        *(
+            "/static//etc/passwd",
+            "/static/%2fetc%2fpasswd",
+            "//etc/passwd",
+            "/../../etc/passwd",
+            "/static/%00",
+        ),
+        *(
+            "/static/index.html%00",
+            "/static/%c0%ae%c0%ae%c0%aftoken",
+            "/static/....//token",
+            "/static/~/token",
+        ),
+        *(
+            "/v1/jobs/../../token",
+            "/v1/jobs/..%2f..%2ftoken",
+            "/v1/jobs/abcdefghijkl/files/..%2f..%2f..%2ftoken",
+        ),
+        *(
+            "/v1/jobs/abcdefghijkl/files/../../../token",
+            "/login/..%2ftoken",
+            "/static/../v1/jobs",
+            "/%2e%2e/token",
+        ),
+    ],
+)
+def test_paths_as_no_client_would_send_them(server: Listening, path: str) -> None:
+    """Byte for byte: a client's library would tidy them up."""
+    with server.connect() as connection:
+        connection.sendall(server.head("GET", path, "connection: close") + b"\r\n")
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    assert answer.split(b" ")[1] in (b"400", b"403", b"404")
+    assert server.token.encode() not in answer
+    assert b"root:" not in answer
