@@ -13,7 +13,7 @@ import pytest
 from autoopt.journal import replay
 from autoopt.records import RunResumed, TrialFinished, TrialResult
 from tests.cli.test_profile import FAULTY, MODEL
-from tests.daemon.daemons import Daemon, Place, until
+from tests.daemon.daemons import Daemon, Place, fill, until
 
 pytestmark = pytest.mark.long
 PATIENCE = 180.0
