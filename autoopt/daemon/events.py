@@ -13,6 +13,7 @@ from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from autoopt.daemon.hub import Update
 from autoopt.daemon.problems import Problem
@@ -111,7 +112,8 @@ class _Stream(StreamingResponse):
         super().__init__(lines, media_type="text/event-stream")
         self._ended = ended
 
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
         try:
             await super().__call__(scope, receive, send)
         finally:

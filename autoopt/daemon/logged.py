@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Collection
-from typing import TextIO
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 _SECRETS = re.compile(r"(?i)(/login/|bearer\s+|cookie:?\s*)[^\s\"']+")
 
@@ -33,11 +33,19 @@ class Discreet(logging.Formatter):
         return text
 
 
-def set_up(secrets: Collection[str] = (), stream: TextIO | None = None) -> None:
-    """Everything that libraries and the daemon log goes to `stream`, standard error unless given."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+@contextmanager
+def to_stderr(secrets: Collection[str] = ()) -> Iterator[None]:
+    """Everything that libraries and the daemon log goes to standard error, until the block ends."""
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Discreet(secrets))
-    root = logging.getLogger()
+    root, ours = logging.getLogger(), logging.getLogger("autoopt")
+    before = root.handlers[:], root.level, ours.level
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("autoopt").setLevel(logging.INFO)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        ours.setLevel(before[2])

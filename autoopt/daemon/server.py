@@ -155,8 +155,7 @@ def serve(
     settings.check()
     home.make()
     token = read_or_make(home.token) if settings.http else ""
-    logged.set_up([token])
-    with contextlib.ExitStack() as stack:
+    with logged.to_stderr([token]), contextlib.ExitStack() as stack:
         tcp: tuple[socket.socket, Address] | None = None
         if settings.http is not None:
             tcp = bind_tcp(settings.http)  # first: a port that is taken must cost no job its start
@@ -223,7 +222,8 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():  # others get no signals
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.add_signal_handler(number, self._end, number)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                    loop.add_signal_handler(number, self._end, number)
         await asyncio.to_thread(self._service.start)
         try:
             submitting.clean(self._home)  # what an earlier daemon was unpacking when it died

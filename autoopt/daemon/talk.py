@@ -126,6 +126,8 @@ class Place:
         given: dict[str, Any],
     ) -> Submission:
         local = {}
+        if unset := [name for name in environment if name not in os.environ]:
+            raise UsageError(f"{', '.join(unset)} is not set here.", "Export it, or leave out --env.")
         if self.socket is not None:
             names = [*CHOSEN, *environment]
             local = {

@@ -107,6 +107,7 @@ def test_submit_has_the_options_of_profile() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--env", "NOT_SET_HERE"],
         ["--steps", "0"],
         ["--steps", "5", "--epochs", "1"],
         ["--clip", "x"],

@@ -159,6 +159,17 @@ def test_a_second_signal_is_immediate(tmp_path: Path, number: int) -> None:
         assert time.monotonic() - began < 5
 
 
+def test_under_nohup_it_stays_when_the_terminal_goes(tmp_path: Path) -> None:
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with daemon(
+        tmp_path / "home", command=["-c", ignoring + SLOW.replace("sleep(600)", "sleep(0)")]
+    ) as served:
+        served.process.send_signal(signal.SIGHUP)
+        with served.client() as client:
+            assert client.health()["status"] == "ok"
+        assert served.end() == 0
+
+
 def test_systemd_is_told(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
