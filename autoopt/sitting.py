@@ -47,6 +47,8 @@ from autoopt.tuning.planner import Planner
 
 REPORT_SECONDS = 2.5
 """Kept of the budget for choosing, writing the report and ending the workers."""
+RESUME_SECONDS = 120.0
+"""That a resume may take to load the model again, however little of the budget is left: what was measured is not lost."""
 TIMING_SHARE = 0.05
 """Of the budget that timing the optimizers' steps may take; of a fast model it takes a second."""
 _LATE_START = 0.4
@@ -95,7 +97,8 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
         try:
             if runner is None:
                 _lease(job, stack)
-            own = runner or _pool(job, run, job.budget - clock())
+            left = job.budget - clock()
+            own = runner or _pool(job, run, max(left, RESUME_SECONDS) if past else left)
             stack.callback(own.close)
             report = _started_in_time(own, job, clock)
             notes = _fit_memory(job, own, report)

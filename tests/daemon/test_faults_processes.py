@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from autoopt.daemon import cgroups
 from tests.daemon.daemons import Daemon, Place, Refused, until
 
 SPREAD = """
@@ -48,6 +49,14 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def groups_work() -> bool:
+    """Whether this user may make control groups."""
+    probe = cgroups.make(f"autoopt-probe-{os.getpid()}")
+    if probe is not None:
+        cgroups.end(probe)
+    return probe is not None
 
 
 def test_a_job_is_done_and_nothing_is_left(place: Place) -> None:
@@ -135,6 +144,34 @@ def test_a_guard_that_is_killed_takes_its_job_along(place: Place) -> None:
     go(place)
     job = daemon.end(id_)
     assert (job["state"], job["deaths"]) == ("done", 1)
+    place.sound(daemon)
+
+
+def test_a_process_that_hides_is_ended_with_its_job(place: Place) -> None:
+    """It has left its session, its parent and its environment."""
+    daemon = place.serve()
+    pid_file = place.folder / "hidden"
+    hide = f"subprocess.Popen(['env', '-i', 'setsid', '-f', 'sh', '-c', 'echo $$ > {pid_file}; exec sleep 1000'])"
+    code = f"import subprocess; {hide}; await_file('{pid_file}')"
+    id_ = daemon.submit(f"code={code}")
+    assert daemon.end(id_)["state"] == "done"
+    assert gone(int(pid_file.read_text()))
+    place.sound(daemon)
+
+
+@pytest.mark.skipif(not groups_work(), reason="no control group can be made here")
+def test_a_process_that_hides_does_not_outlive_a_killed_guard(place: Place) -> None:
+    daemon = place.serve()
+    pid_file = place.folder / "hidden"
+    hide = f"subprocess.Popen(['env', '-i', 'setsid', '-f', 'sh', '-c', 'echo $$ > {pid_file}; exec sleep 1000'])"
+    code = f"import subprocess; how == 'start' and {hide}; await_file('{pid_file}')"
+    id_, runner = running(place, daemon, f"code={code}")
+    until(lambda: pid_file.exists() and pid_file.read_text())
+    hidden = int(pid_file.read_text())
+    os.kill(guard_of(place, runner), signal.SIGKILL)
+    until(lambda: gone(hidden))
+    go(place)
+    assert daemon.end(id_)["state"] == "done"
     place.sound(daemon)
 
 

@@ -119,6 +119,7 @@ def test_events_that_cannot_be_written_are_told_and_the_rest_is_whole(real: Plac
 
 @pytest.mark.parametrize("leave", [0, 1 << 20], ids=["at-an-event", "at-the-result"])
 def test_a_disk_that_is_full_costs_a_pause(real: Place, disk: Path, leave: int) -> None:
+    real.limits["free"] = 2 << 20
     daemon = real.serve()
     id_ = submit(daemon)
     until(lambda: results(real, id_), PATIENCE)
