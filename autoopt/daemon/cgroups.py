@@ -49,6 +49,12 @@ def make(name: str) -> Path | None:
     return folder if os.access(folder / "cgroup.kill", os.W_OK) else None
 
 
+def left(prefix: str) -> list[Path]:
+    """The groups beside this process whose names begin so."""
+    any_name = place("x")
+    return [] if any_name is None else [path for path in any_name.parent.glob(f"{prefix}*") if path.is_dir()]
+
+
 def enter(folder: Path) -> None:
     """Move this process into the group; where the system refuses, it stays outside."""
     with suppress(OSError):

@@ -56,8 +56,8 @@ def end(home: str, job: str | None = None, grace: float = 0.0) -> int:
     while (left := find(home, job)) and time.monotonic() < deadline:
         time.sleep(_TICK)
     killed = set()
-    if job is not None and (folder := cgroups.place(group(home, job))) is not None and folder.exists():
-        cgroups.end(folder)
+    for folder in cgroups.left(group(home, job or "")):
+        cgroups.end(folder)  # in it are also those who have got rid of the marker
     deadline = time.monotonic() + _KILL_SECONDS
     while left and time.monotonic() < deadline:
         for process in left:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from autoopt.daemon import cgroups
+from autoopt.daemon import cgroups, orphans
+from autoopt.daemon.home import Home
 from tests.daemon.daemons import Daemon, Place, Refused, until
 
 SPREAD = """
@@ -160,7 +161,8 @@ def test_a_process_that_hides_is_ended_with_its_job(place: Place) -> None:
 
 
 @pytest.mark.skipif(not groups_work(), reason="no control group can be made here")
-def test_a_process_that_hides_does_not_outlive_a_killed_guard(place: Place) -> None:
+@pytest.mark.parametrize("daemon_too", [False, True], ids=["guard", "guard-and-daemon"])
+def test_a_process_that_hides_does_not_outlive_a_killed_guard(place: Place, daemon_too: bool) -> None:
     daemon = place.serve()
     pid_file = place.folder / "hidden"
     hide = f"subprocess.Popen(['env', '-i', 'setsid', '-f', 'sh', '-c', 'echo $$ > {pid_file}; exec sleep 1000'])"
@@ -168,11 +170,19 @@ def test_a_process_that_hides_does_not_outlive_a_killed_guard(place: Place) -> N
     id_, runner = running(place, daemon, f"code={code}")
     until(lambda: pid_file.exists() and pid_file.read_text())
     hidden = int(pid_file.read_text())
-    os.kill(guard_of(place, runner), signal.SIGKILL)
+    guard = guard_of(place, runner)
+    if daemon_too:
+        daemon.process.send_signal(signal.SIGSTOP)  # so that it cannot see the guard's end
+    os.kill(guard, signal.SIGKILL)
+    if daemon_too:
+        daemon.kill()
+        assert not gone(hidden)
+        daemon = place.serve()
     until(lambda: gone(hidden))
     go(place)
     assert daemon.end(id_)["state"] == "done"
     place.sound(daemon)
+    until(lambda: not cgroups.left(orphans.group(Home(place.home).digest, "")))
 
 
 @pytest.mark.parametrize("guard_too", [False, True], ids=["runner", "guard-and-runner"])
