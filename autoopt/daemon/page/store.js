@@ -155,8 +155,9 @@ export class Store extends EventTarget {
         live.rounds = [...(live.rounds ?? []).filter((round) => round.stage !== data.round.stage), data.round];
       }
       this.lives.set(id, live);
-      // What came tells no more than that something changed, or we do not know the rest.
-      if (this.#watched.has(id) && (live.partial || (!data.trial && !data.round))) this.#fetchLive(id);
+      // What came tells no more than that something changed, or we do not know the rest: the workload comes in no event.
+      const unknown = live.partial || !live.workload;
+      if (this.#watched.has(id) && (unknown || (!data.trial && !data.round))) this.#fetchLive(id);
     }
     this.dispatchEvent(new CustomEvent("live", { detail: id }));
     this.dispatchEvent(new Event("jobs"));

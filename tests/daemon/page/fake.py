@@ -139,7 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v1/jobs":
             return self._json({"jobs": list(self.fake.jobs.values())})
         if path == "/v1/session":
-            return self._json({"listener": "tcp", "uploads_only": True, "max_upload_bytes": self.fake.max_upload})
+            return self._json(
+                {"listener": "tcp", "uploads_only": True, "max_upload_bytes": self.fake.max_upload}
+            )
         if path == "/v1/devices":
             return self._json({"devices": self.fake.devices})
         return self._of_job(path)

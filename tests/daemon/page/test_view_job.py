@@ -81,6 +81,19 @@ def test_an_event_that_tells_nothing_is_followed_by_a_question(visit: Open, fake
     expect(page.get_by_role("heading", name=f"Trials ({len(fake.lives[ID]['trials'])})")).to_be_visible()
 
 
+def test_the_users_own_optimizer_is_known_once_the_workload_is(visit: Open, fake: Fake) -> None:
+    job = put(fake, "running", 1 / 45)
+    page = visit(f"#/jobs/{ID}")
+    expect(page.get_by_text("No trials yet.")).to_be_visible()
+    count_of_live(fake)
+    fake.lives[ID] = made.live(job, 10 / 45)
+    for trial in fake.lives[ID]["trials"]:
+        fake.tell("live", ID, {"progress": fake.lives[ID]["progress"], "trial": trial, "round": None})
+    # Its learning rate is that of the workload's baseline: no trial tells it.
+    rates = page.locator("section.card", has=page.get_by_role("heading", name="Loss against learning rate"))
+    expect(rates.get_by_role("button", name="yours")).to_be_visible()
+
+
 def test_the_recommendation_comes_with_the_end(visit: Open, fake: Fake) -> None:
     put(fake, "running", 0.9)
     page = visit(f"#/jobs/{ID}")
