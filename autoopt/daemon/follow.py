@@ -149,9 +149,10 @@ class Follower:
             self._before = self.spent() if self._begin else 0.0
             self._begin = self._last = at
             self._ended, self._stage = False, ""
-            for trial in self._trials.values():  # in flight when the sitting before ended
+            for number, trial in self._trials.items():  # in flight when the sitting before ended
                 if trial["state"] == "running":
-                    trial.update(state="cancelled", message="its process ended before it did")
+                    ended = {"state": "cancelled", "message": "its process ended before it did"}
+                    self._trials[number] = {**trial, **ended}
             if isinstance(event, RunStarted):
                 self._budget = event.budget_seconds
         elif isinstance(event, WorkloadLoaded):

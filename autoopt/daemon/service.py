@@ -35,7 +35,7 @@ from autoopt.daemon.prediction import Predictions
 from autoopt.daemon.schedule import Place, Scheduler
 from autoopt.daemon.snapshot import Snapshot
 from autoopt.daemon.store import Changed
-from autoopt.errors import AutooptError, DeviceError, RunError
+from autoopt.errors import AutooptError, DeviceError, DiskFull, RunError, UsageError
 from autoopt.files import plain, raise_unwritable, write_record
 from autoopt.hardware.leases import Leases
 from autoopt.journal import has_run
@@ -46,6 +46,7 @@ _STALLED_SECONDS = 30.0
 _DRAIN_SECONDS = 6.0
 _FOLLOWED = 64
 _LISTED = 200
+_CANNOT_START = "it cannot be started"
 
 Command = Callable[..., list[str]]
 """See `commands.profile`."""
@@ -129,6 +130,7 @@ class Service:
         self._say_to = say or _to_stderr
         self._notes: list[str] = []
         self._trouble = ""
+        self._found: list[str] = []  # of this round
         self._lock: Lock | None = None
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
@@ -427,18 +429,20 @@ class Service:
 
     def _loop(self) -> None:
         while not self._ending.is_set():
+            found: list[str] = []
+            self._found = found
             try:
                 self._wait()
                 self._reap()
                 self._cancel()
                 self._schedule()
                 self._tell()
-                self._trouble = ""
             except AutooptError as error:
-                self._in_trouble(error.message)
+                found.append(error.message)
             except Exception as error:  # the loop outlives whatever a round finds
-                self._in_trouble(f"{type(error).__name__}: {error}")
+                found.append(f"{type(error).__name__}: {error}")
                 self._ending.wait(_TICK)
+            self._in_trouble("; ".join(found[:3]))
             self._round = time.monotonic()
         self._end()
 
@@ -458,9 +462,14 @@ class Service:
         for id_, running in list(self._running.items()):
             if not running.guard.ended():
                 continue
-            if running.verdict is None:
-                self._forget_descriptor(running)
-                running.verdict = self._verdict(running)
+            self._forget_descriptor(running)
+            try:
+                if running.verdict is None:
+                    running.verdict = self._verdict(running)
+            except TimeoutError as error:
+                # Inside a call of a driver: its device stays leased, and the others go on.
+                self._found.append(f"Of job {id_}, {error}")
+                continue
             self._settle(id_, running)
 
     def _settle(self, id_: str, running: _Running) -> None:
@@ -533,7 +542,9 @@ class Service:
                 break
             held = self._held.get(id_)
             if held is not None and time.monotonic() < held.until:
-                reasons[id_] = "it waits for space on the disk"
+                reasons[id_] = self._reasons.get(id_, "")
+                if reasons[id_].startswith(_CANNOT_START):
+                    self._found.append(f"Job {id_}: {reasons[id_]}")
                 continue
             job = self._store.get(id_)
             if job.state is not State.QUEUED:  # cancelled a moment ago
@@ -547,12 +558,19 @@ class Service:
                 with contextlib.suppress(Changed):
                     self._move(job, State.FAILED, reason=error.message, error=told)
                 continue
+            except DiskFull:
+                raise
+            except RunError as error:  # of this job's folder, or of the locks: the others have their turn
+                self._hold(id_)
+                reason = f"{_CANNOT_START}: {error.message}"
+                self._found.append(f"Job {id_}: {reason}")
             if reason:
                 reasons[id_] = reason
         self._reasons = reasons
 
     def _begin(self, job: Job) -> str:
         """Starts a job, or says why it waits."""
+        taken = self._snapshot(job)
         need = None
         largest = self._scheduler.largest(job)
         if largest is not None and job.attempts == 0:
@@ -570,17 +588,24 @@ class Service:
         if isinstance(place, str):
             return place
         try:
-            self._run(job, place)
+            self._run(job, taken, place)
         except BaseException:
             if job.id not in self._running:
                 place.release()
             raise
         return ""
 
-    def _run(self, job: Job, place: Place) -> None:
+    def _snapshot(self, job: Job) -> Snapshot:
+        try:
+            return snapshot.read(self.home.job(job.id))
+        except RunError as error:
+            raise _Refused(
+                f"The job's copy of its code is lost: {error.message}", "Submit it anew."
+            ) from error
+
+    def _run(self, job: Job, taken: Snapshot, place: Place) -> None:
         folder = self.home.job(job.id)
         out = folder / "out"
-        taken = snapshot.read(folder)
         reason = ""
         if damage := first_damage(out):
             kept = self._put_out_aside(folder)
@@ -657,6 +682,11 @@ class Service:
         from autoopt.optim import registry
         from autoopt.units import parse_duration
 
+        words = [submission.target, submission.cwd or "", submission.interpreter or "", *submission.arguments]
+        if any("\0" in word for word in words):
+            raise UsageError(
+                "There is a null character in what was submitted.", "No process can be given one."
+            )
         options = submission.options
         if options.budget is not None:
             parse_duration(options.budget)
@@ -740,9 +770,9 @@ class Service:
         self._say_to(text)
 
     def _in_trouble(self, text: str) -> None:
-        if text != self._trouble:
-            self._trouble = text
+        if text not in ("", self._trouble):
             self._say_to(text)
+        self._trouble = text
 
 
 class _Refused(AutooptError):

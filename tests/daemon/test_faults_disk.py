@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -140,6 +141,34 @@ def test_a_torn_guards_record_is_no_end(place: Place) -> None:
     record.write_bytes(record.read_bytes()[:20])
     (place.folder / "go").touch()
     daemon = place.serve()
+    assert daemon.end(id_)["state"] == "done"
+    place.sound(daemon)
+
+
+def test_a_job_whose_folder_is_spoilt_fails_and_the_others_go_on(place: Place) -> None:
+    place.limits["free"] = 1 << 60
+    daemon = place.serve()
+    lost, cut, fine = daemon.submit(), daemon.submit(), daemon.submit()
+    daemon.stop()
+    shutil.rmtree(place.job_folder(lost))
+    (place.job_folder(cut) / "snapshot.json").write_text('{"target": "/x')
+    place.limits["free"] = 0
+    daemon = place.serve()
+    for id_ in (lost, cut):
+        job = daemon.end(id_)
+        assert (job["state"], job["attempts"]) == ("failed", 0)
+        assert "copy of its code is lost" in job["reason"]
+    assert daemon.end(fine)["state"] == "done"
+    place.sound(daemon)
+
+
+def test_a_locks_folder_that_cannot_be_used_is_told_and_harms_nothing(place: Place) -> None:
+    (place.folder / "leases").write_text("no folder")
+    daemon = place.serve()
+    id_ = daemon.submit()
+    until(lambda: "leased, cannot be used" in daemon.job(id_)["reason"])
+    assert daemon.ask("health")["status"] == "degraded"
+    (place.folder / "leases").unlink()
     assert daemon.end(id_)["state"] == "done"
     place.sound(daemon)
 

@@ -148,6 +148,8 @@ def test_an_interpreter_or_folder_that_is_not_there(place: Place) -> None:
             daemon.submit(**more)
     with pytest.raises(Refused, match=r"missing.py does not exist"):
         daemon.submit(target="missing.py")
+    with pytest.raises(Refused, match="null character"):
+        daemon.submit("a\0b")
     with pytest.raises(Refused, match="cores"):
         daemon.submit(cores=1000)
     assert daemon.ask("jobs") == []
