@@ -6,8 +6,11 @@ python -m tests.daemon.serving HOME RUNNER LIMITS    (RUNNER: a Python file, or 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import Job, Submission
 from autoopt.daemon.service import Limits, Service
 from autoopt.daemon.snapshot import Snapshot
+from autoopt.daemon.store import Store
 from autoopt.errors import AutooptError
 
 
@@ -46,7 +50,31 @@ def answer(service: Service, line: str) -> dict[str, Any]:
         return {"id": asked["id"], "error": type(error).__name__, "message": error.message}
 
 
+def die_at(point: str) -> None:
+    """Has this process killed (-9) right before or after a write to the queue: "before insert", "after running", ..."""
+    when, _, what = point.partition(" ")
+
+    def wrap(name: str, state_of: Callable[..., str]) -> None:
+        method = getattr(Store, name)
+
+        def wrapped(self: Store, *jobs: Job) -> Job:
+            hit = state_of(*jobs) == what
+            if hit and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            after: Job = method(self, *jobs)
+            if hit:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return after
+
+        setattr(Store, name, wrapped)
+
+    wrap("insert", lambda job: "insert")
+    wrap("replace", lambda before, after: str(after.state))
+
+
 def main() -> None:
+    if point := os.environ.get("TEST_DIE_AT"):
+        die_at(point)
     home, runner, limits = sys.argv[1:4]
     command = commands.profile if runner == "profile" else scripted(runner)
     service = Service(Home(home), devices="cpu", command=command, limits=Limits(**json.loads(limits)))

@@ -287,3 +287,53 @@ def test_a_loop_that_holds_on_to_everything(place: Place) -> None:
     daemon.ask("cancel", id_)
     assert daemon.end(id_)["state"] == "cancelled"
     place.sound(daemon)
+
+
+MOVES = {
+    "insert": ("", ""),
+    "running": ("", ""),
+    "done": ("", ""),
+    "failed": ("code=sys.exit(3)", ""),
+    "queued": ("code=how == 'start' and os.kill(os.getpid(), 9)", ""),
+    "set_aside": ("code=os.kill(os.getpid(), 9)", ""),
+    "cancelling": ("code=time.sleep(1000)", "cancel"),
+    "cancelled": ("code=time.sleep(1000)", "cancel"),
+}
+"""Each move, what a runner does so that it comes, and what is asked."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("move", MOVES)
+def test_kill_9_at_every_move(place: Place, when: str, move: str) -> None:
+    word, asked = MOVES[move]
+    words = [f"touch={place.folder / 'started'}", *([word] if word else [])]
+    place.environment["TEST_DIE_AT"] = f"{when} {move}"
+    daemon = place.serve()
+    id_ = ""
+    try:
+        id_ = daemon.submit(*words, key="the job")
+        if asked:
+            until((place.folder / "started").exists)
+            daemon.ask(asked, id_)
+    except ConnectionError:
+        assert move in ("insert", "cancelling", "cancelled", "running")
+    until(lambda: not daemon.alive)
+    daemon.kill()
+    del place.environment["TEST_DIE_AT"]
+    daemon = place.serve()
+    # Who got no answer asks again; of both submits one becomes a job.
+    again = daemon.submit(*words, key="the job")
+    assert id_ in ("", again)
+    assert [job["id"] for job in daemon.ask("jobs")] == [again]
+    if asked and daemon.state(again) not in ("cancelling", "cancelled"):
+        daemon.ask(asked, again)
+    job = daemon.end(again)
+    expected = {
+        "failed": "failed",
+        "set_aside": "set_aside",
+        "cancelling": "cancelled",
+        "cancelled": "cancelled",
+    }
+    assert job["state"] == expected.get(move, "done")
+    assert len(place.attempts(again)) <= job["attempts"] <= 4
+    place.sound(daemon)
