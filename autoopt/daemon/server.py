@@ -291,11 +291,12 @@ class _Daemon:
                 lifespan="off",
                 loop="asyncio",
                 interface="asgi3",
+                workers=1,  # else a variable of the environment is asked
                 # Paths may hold the secret of a login link.
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                # Whoever connects could say that he is somebody else.
+                # Whoever connects could claim to be somebody else.
                 proxy_headers=False,
                 h11_max_incomplete_event_size=_MAX_HEADER,
                 timeout_graceful_shutdown=_GRACEFUL_SECONDS,

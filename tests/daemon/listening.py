@@ -23,7 +23,7 @@ PATIENCE = 60.0
 class Listening:
     """A server that answers."""
 
-    def __init__(self, home: Home, service: FakeService, serving: Serving) -> None:
+    def __init__(self, home: Home, service: Any, serving: Serving) -> None:
         self.home = home
         self.service = service
         self.serving = serving
@@ -66,7 +66,7 @@ def listening(
     patience: Patience | None = None,
     *,
     tcp: bool = True,
-    service: FakeService | None = None,
+    service: Any = None,
     **more: Any,
 ) -> Iterator[Listening]:
     """Serve until the block ends."""
