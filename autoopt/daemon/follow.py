@@ -60,7 +60,9 @@ class Follower:
         self._stage = ""
 
     def update(self) -> list[dict[str, Any]]:
-        """Reads what was added; returns what to tell those who watch: {"trial", "round"} each, one of them `None`.
+        """Reads what was added; returns what to tell those who watch, change by change.
+
+        {"trial", "round"}, one of them `None`; or nothing in it, when something else in the view changed.
 
         Damage is told in `damaged`; what stands before it is shown.
         """
@@ -151,14 +153,16 @@ class Follower:
             self._ended, self._stage = False, ""
             for number, trial in self._trials.items():  # in flight when the sitting before ended
                 if trial["state"] == "running":
-                    ended = {"state": "cancelled", "message": "its process ended before it did"}
-                    self._trials[number] = {**trial, **ended}
+                    cut_off = {"state": "cancelled", "message": "its process ended before it did"}
+                    self._trials[number] = {**trial, **cut_off}
             if isinstance(event, RunStarted):
                 self._budget = event.budget_seconds
         elif isinstance(event, WorkloadLoaded):
             self._workload = _workload(event.report)
+            return {}
         elif isinstance(event, PlanMade):
             self._plan = plain(event.plan)
+            return {}
         elif isinstance(event, TrialStarted):
             self._stage = event.spec.stage
             trial = _started(event.spec, event.worker, self._elapsed(at))
@@ -180,8 +184,10 @@ class Follower:
             return {"trial": None, "round": ended}
         elif isinstance(event, Noted):
             self._notes.append(event.text)
+            return {}
         elif isinstance(event, RunEnded):
             self._ended = True
+            return {}
         return None
 
     def _elapsed(self, at: float) -> float:

@@ -46,6 +46,7 @@ _STALLED_SECONDS = 30.0
 _DRAIN_SECONDS = 6.0
 _FOLLOWED = 64
 _LISTED = 200
+_TOLD = 20
 _CANNOT_START = "it cannot be started"
 
 Command = Callable[..., list[str]]
@@ -566,7 +567,16 @@ class Service:
                 self._found.append(f"Job {id_}: {reason}")
             if reason:
                 reasons[id_] = reason
+        self._tell_reasons(reasons)
+
+    def _tell_reasons(self, reasons: dict[str, str]) -> None:
+        """Why jobs wait, to those who watch; of a long queue only those that are next."""
+        changed = [id_ for id_, reason in reasons.items() if self._reasons.get(id_) != reason]
         self._reasons = reasons
+        for id_ in changed[:_TOLD]:
+            job = self._store.get(id_)
+            if job.state is State.QUEUED:
+                self._changed(job)
 
     def _begin(self, job: Job) -> str:
         """Starts a job, or says why it waits."""

@@ -86,7 +86,7 @@ def test_a_run_is_followed_while_it_is_written(tmp_path: Path) -> None:
     more += line(ended) + line(Noted(at=510.0, text="a note"))
     more += line(RunEnded(at=520.0, how="finished", spent_seconds=50.0))
     path.write_text(whole + torn + more)
-    told_round = follower.update()[-1]["round"]
+    told_round = next(told["round"] for told in follower.update() if told.get("round"))
     view = follower.view(running=False)
     assert [trial["state"] for trial in view["trials"]] == ["completed", "cancelled"]
     assert (told_round["kept"], told_round["dropped"]) == (["adamw"], {"sgd": "too slow"})

@@ -202,9 +202,12 @@ def test_a_job_that_no_gpu_can_hold_is_refused_with_the_figure(service: Service)
 def test_a_job_goes_to_the_gpu_that_can_hold_it(service: Service, leases: Leases) -> None:
     taken = leases.take("GPU-0", "a test")
     assert taken is not None
+    begin = service.hub.last
     id_ = submit(service, str(30 * GIB))
     until(lambda: "cuda:1 has" in service.job(id_).reason)
     assert "cuda:0 is leased by a test" in service.job(id_).reason
+    told = [update.data["reason"] for update in service.updates(begin) if update.kind == "job"]
+    assert any("cuda:0 is leased by a test" in reason for reason in told)
     taken.release()
     until(lambda: service.job(id_).state is State.DONE)
     assert "visible=GPU-0" in service.log(id_)
