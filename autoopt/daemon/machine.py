@@ -15,6 +15,7 @@ from typing import Any
 from autoopt.errors import DeviceError
 from autoopt.hardware.cpu import cpu_slots
 from autoopt.hardware.gpu import Gpu, Process, Scan
+from autoopt.hardware.leases import Leases, core
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _CODE = (
@@ -158,6 +159,36 @@ class Machine:
             missing = [self.name(uuid) for uuid in self._allowed if uuid not in self._gpus]
             self.trouble = f"{', '.join(missing)}: {found.why_none or 'no longer there'}" if missing else ""
             self._at = time.monotonic()
+
+
+def describe(machine: Machine, leases: Leases) -> list[dict[str, Any]]:
+    """{"uuid", "name", "kind", "total", "free", "leased_by", "others"} of each device; bytes, or cores of the CPU."""
+    found: list[dict[str, Any]] = [
+        {
+            "uuid": gpu.uuid,
+            "name": f"{machine.name(gpu.uuid)} ({gpu.title})",
+            "kind": "cuda",
+            "total": gpu.memory_total,
+            "free": gpu.memory_free,
+            "leased_by": leases.holder(gpu.uuid),
+            "others": [
+                f"process {process.pid} of {process.owner or 'an unknown user'}" for process in gpu.processes
+            ],
+        }
+        for gpu in machine.gpus()
+    ]
+    holders = [leases.holder(core(number)) for number in machine.cores]
+    busy = sorted({holder for holder in holders if holder is not None})
+    cpu = {
+        "uuid": "cpu",
+        "name": "cpu",
+        "kind": "cpu",
+        "total": len(holders),
+        "free": holders.count(None),
+        "leased_by": ", ".join(busy) or None,
+        "others": [],
+    }
+    return [*found, cpu]
 
 
 def _cores() -> list[int]:

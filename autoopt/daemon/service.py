@@ -23,19 +23,20 @@ from typing import Any
 
 from autoopt import __version__
 from autoopt.daemon import commands, logs, orphans, recovery, snapshot
+from autoopt.daemon.checks import check
 from autoopt.daemon.follow import Follower, first_damage
 from autoopt.daemon.guard import NO_SPACE
 from autoopt.daemon.guarded import Guarded, order_for
 from autoopt.daemon.home import Home, Lock
 from autoopt.daemon.hub import Hub, Update
 from autoopt.daemon.jobs import ALIVE, ENDED, Job, NotPossible, State, Submission, new_id
-from autoopt.daemon.machine import Machine
+from autoopt.daemon.machine import Machine, describe
 from autoopt.daemon.outcome import Verdict, judge
 from autoopt.daemon.prediction import Predictions
 from autoopt.daemon.schedule import Place, Scheduler
 from autoopt.daemon.snapshot import Snapshot
 from autoopt.daemon.store import Changed
-from autoopt.errors import AutooptError, DeviceError, DiskFull, RunError, UsageError
+from autoopt.errors import AutooptError, DeviceError, DiskFull, RunError
 from autoopt.files import plain, raise_unwritable, write_record
 from autoopt.hardware.leases import Leases
 from autoopt.journal import has_run
@@ -219,7 +220,7 @@ class Service:
         base = bundle or Path(submission.cwd or Path.cwd())
         if bundle is not None:
             commands.check_sent(submission, bundle)
-        self._check(submission, base)
+        check(submission, base, self._machine)
         now = self._clock()
         with self._ids:
             id_ = self._last_id = new_id(now, self._last_id)
@@ -371,35 +372,7 @@ class Service:
 
     def devices(self) -> list[dict[str, Any]]:
         """{"uuid", "name", "kind", "total", "free", "leased_by", "others"} of each; bytes, or cores of the CPU."""
-        from autoopt.hardware.leases import core
-
-        found: list[dict[str, Any]] = [
-            {
-                "uuid": gpu.uuid,
-                "name": f"{self._machine.name(gpu.uuid)} ({gpu.title})",
-                "kind": "cuda",
-                "total": gpu.memory_total,
-                "free": gpu.memory_free,
-                "leased_by": self._leases.holder(gpu.uuid),
-                "others": [
-                    f"process {process.pid} of {process.owner or 'an unknown user'}"
-                    for process in gpu.processes
-                ],
-            }
-            for gpu in self._machine.gpus()
-        ]
-        holders = [self._leases.holder(core(number)) for number in self._machine.cores]
-        busy = sorted({holder for holder in holders if holder is not None})
-        cpu = {
-            "uuid": "cpu",
-            "name": "cpu",
-            "kind": "cpu",
-            "total": len(holders),
-            "free": holders.count(None),
-            "leased_by": ", ".join(busy) or None,
-            "others": [],
-        }
-        return [*found, cpu]
+        return describe(self._machine, self._leases)
 
     def health(self) -> dict[str, Any]:
         """{"status": "ok", "degraded" or "stalled", "stalled", "trouble": [...], "notes": [...], "version", ...}."""
@@ -685,32 +658,6 @@ class Service:
             running.place.release()  # the guard keeps its own hold while anything of the job lives
 
     # --- small things -----------------------------------------------------------------------------------------
-
-    def _check(self, submission: Submission, base: Path) -> None:
-        """What can be known to be wrong before anything is copied."""
-        from autoopt import policy as policies
-        from autoopt.optim import registry
-        from autoopt.units import parse_duration
-
-        words = [submission.target, submission.cwd or "", submission.interpreter or "", *submission.arguments]
-        if any("\0" in word for word in words):
-            raise UsageError(
-                "There is a null character in what was submitted.", "No process can be given one."
-            )
-        options = submission.options
-        if options.budget is not None:
-            parse_duration(options.budget)
-        for name in options.optimizers or []:
-            registry.get(name)
-        if options.policy is not None:
-            path = base / options.policy
-            policies.load(str(path) if path.is_file() else options.policy).limited(options.limit)
-        wanted = self._machine.wanted(options.device)
-        if wanted == [] and (submission.cores or 1) > len(self._machine.cores):
-            raise DeviceError(
-                f"The job asks for {submission.cores} cores, and the daemon has {len(self._machine.cores)}.",
-                "Ask for fewer with --cores.",
-            )
 
     def _move(self, job: Job, state: State, **changes: Any) -> Job:
         after = recovery.move(self._store, self.home, job, state, self._clock(), **changes)

@@ -311,7 +311,7 @@ def test_updates_are_replayed_after_an_absence(place: Place, tmp_path: Path) -> 
     try:
         (reset,) = service.updates(None)
         assert (reset.kind, reset.data) == ("reset", {"jobs": []})
-        id_ = service.submit(Submission(target="model.py", cwd=str(place.folder))).id
+        service.submit(Submission(target="model.py", cwd=str(place.folder)))
 
         def states() -> list[str]:
             told = [update.data["state"] for update in service.updates(reset.id) if update.kind == "job"]
