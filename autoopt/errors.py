@@ -10,6 +10,7 @@
     |-- WorkloadError               3   the user's file: something missing, or wrong in what it returns
     |   `-- UserCodeError           3   the user's code raised; carries their file and line
     |-- RunError                    4   a run's folder: locked, changed since, not a run
+    |   `-- DiskFull                4   no space left to write to
     |-- NoResult                    5   every trial failed or diverged
     `-- WorkerError                 6   the trial workers could not be started or kept alive
 
@@ -82,6 +83,10 @@ class RunError(AutooptError):
     """A run's folder cannot be used: locked, changed since it was made, or not a run."""
 
     exit_code = 4
+
+
+class DiskFull(RunError):
+    """No space is left for what was to be written; what was there before is whole."""
 
 
 class NoResult(AutooptError):

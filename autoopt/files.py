@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from autoopt.errors import RunError
+from autoopt.errors import DiskFull, RunError
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
@@ -144,10 +144,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def raise_unwritable(error: OSError, path: Path, kept: str) -> NoReturn:
-    """Raise the RunError for a write that failed; `kept` says what is still there."""
+    """Raise the RunError (DiskFull) for a write that failed; `kept` says what is still there."""
     if error.errno in _OUT_OF_SPACE:
         message = f"The disk is full: {path} could not be written. {kept}"
-        raise RunError(message, "Free some space, or choose another folder with --out.") from error
+        raise DiskFull(message, "Free some space, or choose another folder with --out.") from error
     reason = error.strerror or str(error)
     message = f"{path} could not be written: {reason}. {kept}"
     raise RunError(message, "Check the permissions, or choose another folder with --out.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from autoopt.errors import (
     WorkerError,
     WorkloadError,
 )
-from autoopt.job import Job
+from autoopt.job import Job, default_out
 from autoopt.journal import (
     changed_settings,
     changed_workload,
@@ -46,6 +47,8 @@ from autoopt.tuning.planner import Planner
 
 REPORT_SECONDS = 2.5
 """Kept of the budget for choosing, writing the report and ending the workers."""
+RESUME_SECONDS = 120.0
+"""That a resume may take to load the model again, however little of the budget is left: what was measured is not lost."""
 TIMING_SHARE = 0.05
 """Of the budget that timing the optimizers' steps may take; of a fast model it takes a second."""
 _LATE_START = 0.4
@@ -92,7 +95,10 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
             for one in taken:
                 events(one)
         try:
-            own = runner or _pool(job, run, job.budget - clock())
+            if runner is None:
+                _lease(job, stack)
+            left = job.budget - clock()
+            own = runner or _pool(job, run, max(left, RESUME_SECONDS) if past else left)
             stack.callback(own.close)
             report = _started_in_time(own, job, clock)
             notes = _fit_memory(job, own, report)
@@ -192,7 +198,8 @@ class _Session:
         if self.taken:
             more["prior"] = priors.summary(self.taken, self.told, planner)
         return Evidence(
-            name=job.out.name,
+            # A daemon's job has its run in a folder of that name, as every other job has.
+            name=default_out(job.target).name if job.out.name == "out" else job.out.name,
             report=self.report,
             policy=self.entry.policy,
             specs=planner.specs,
@@ -251,6 +258,17 @@ def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:
             f"Start-up alone took longer than the budget of {job.budget:.0f} s.",
             "The first start after an installation is slow: run it again, or give a larger --budget.",
         ) from error
+
+
+def _lease(job: Job, stack: ExitStack) -> None:
+    """Takes the GPUs for this run, so that no other run and no daemon of this machine uses them meanwhile."""
+    from autoopt.hardware import devices
+    from autoopt.hardware.leases import lease_for_run
+
+    chosen = [(d.gpu.uuid, d.name) for d in devices(job.device) if d.gpu is not None]
+    uuids, names = [uuid for uuid, _ in chosen], [name for _, name in chosen]
+    for lease in lease_for_run(uuids, f"autoopt profile {job.target} (process {os.getpid()})", names):
+        stack.callback(lease.release)
 
 
 def _pool(job: Job, run: Run, seconds: float) -> Runner:

@@ -19,6 +19,12 @@ hypothesis.settings.register_profile("autoopt", deadline=None)
 hypothesis.settings.load_profile("autoopt")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def leases_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests, and what they start, lease made-up devices, and not this machine's."""
+    os.environ["AUTOOPT_LEASES"] = str(tmp_path_factory.mktemp("leases") / "locks")
+
+
 @pytest.fixture(autouse=True)
 def users_modules_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Every test may call its file `model.py`, and a process has room for one module of that name."""

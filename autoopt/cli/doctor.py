@@ -27,7 +27,7 @@ def doctor(
     """
     from autoopt.hardware.diagnosis import able, examine
 
-    findings = examine()
+    findings = [*examine(), *_daemon()]
     well = able(findings)
     if as_json:
         import json
@@ -37,6 +37,45 @@ def doctor(
     else:
         _show(findings, well)
     return 0 if well else 1
+
+
+def _daemon() -> list[Finding]:
+    """How the daemon is, where there has been one."""
+    from autoopt.hardware.diagnosis import Finding
+
+    try:
+        from autoopt.daemon.client import Client
+        from autoopt.daemon.home import Home
+        from autoopt.daemon.talk import NoDaemon
+    except ModuleNotFoundError:  # the extra is not installed, so nobody asks
+        return []
+    from autoopt.errors import AutooptError
+
+    home = Home()
+    if not home.database.exists():
+        return []
+    try:
+        with Client(socket=home.socket) as client:
+            health, jobs = client.health(), client.jobs(["queued", "running", "cancelling"], 1000)
+    except NoDaemon:
+        return [Finding("daemon", "state", f"not running; `autoopt serve` goes on with {home.path}")]
+    except AutooptError as error:
+        return [
+            Finding(
+                "daemon", "state", error.message, "note", "Restart it: stop `autoopt serve`, start it anew."
+            )
+        ]
+    running = sum(job.state != "queued" for job in jobs)
+    found = [
+        Finding(
+            "daemon",
+            "state",
+            f"process {health['pid']} serves {health['home']}: {running} running, {len(jobs) - running} waiting",
+        )
+    ]
+    for text in health.get("trouble", []):
+        found.append(Finding("daemon", "trouble", text, "note", "Its log says more."))
+    return found
 
 
 def _show(findings: list[Finding], well: bool) -> None:

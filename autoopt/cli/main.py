@@ -17,7 +17,19 @@ import typer
 from autoopt import __version__
 from autoopt.errors import AutooptError
 
-COMMANDS = ("profile", "memory", "check", "init", "show", "optimizers", "policies", "doctor")
+COMMANDS = (
+    "profile",
+    "memory",
+    "check",
+    "init",
+    "show",
+    "optimizers",
+    "policies",
+    "doctor",
+    "serve",
+    "submit",
+    "jobs",
+)
 """Modules of `autoopt.cli` in the order of the help. Each has `register(app)` and must be cheap to import."""
 
 INTERRUPTED = 130

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from autoopt.cli.run_options import (
+    Accumulate,
+    Arguments,
+    AsJson,
+    Budget,
+    Clip,
+    DeviceName,
+    Epochs,
+    Limit,
+    Optimizers,
+    PolicyName,
+    Precision,
+    Schedule,
+    Seed,
+    Steps,
+    Target,
+    Warmup,
+    Workers,
+    flags,
+    names,
+)
 
 if TYPE_CHECKING:
     from autoopt.job import Job
@@ -22,37 +44,41 @@ def register(app: typer.Typer) -> None:
 
 
 def profile(
-    target: str = typer.Argument(..., help="Your model.py, or package.module:function."),
-    arguments: list[str] = typer.Argument(
-        None, help="After `--`: handed to that function, or to your file as sys.argv."
-    ),
-    steps: int = typer.Option(None, min=1, help="Optimizer steps of the real run."),
-    epochs: float = typer.Option(None, help="Epochs of the real run, instead of --steps."),
-    budget: str = typer.Option(None, help="Wall-clock for everything: 90s, 5m, 1h30m. Default: 5m."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and stop there."),
-    policy: str = typer.Option(None, help="A policy's name, or a file. Default: balanced."),
-    limit: str = typer.Option(
-        None, help="What may be recommended: memory=20GB,step_time=0.2s (or 2x: relative to AdamW's step)."
-    ),
-    optimizers: str = typer.Option(None, help="Compare these only, e.g. adamw,sgd,adan."),
-    device: str = typer.Option(None, help="auto, cpu, cuda:0, or several: cuda:0,cuda:1. Default: auto."),
-    workers: int = typer.Option(None, min=1, help="Trials at once. Default: what cores and memory allow."),
-    precision: str = typer.Option(None, help="fp32, bf16 or fp16."),
-    accumulate: int = typer.Option(None, min=1, help="Batches per optimizer step."),
-    clip: float = typer.Option(None, help="Maximum norm of the gradient."),
-    schedule: str = typer.Option(None, help="cosine, linear, constant or wsd."),
-    warmup: float = typer.Option(None, help="Below 1: share of the run that warms up; from 1 on: its steps."),
-    seed: int = typer.Option(None, help="Default: 0."),
-    out: Path = typer.Option(None, help="Folder for the results. Default: autoopt-out/<name>."),
-    prior: list[Path] = typer.Option(
-        None, help="Folder of an earlier run, of this model or a sibling, that informs this one. Repeatable."
-    ),
-    resume: bool = typer.Option(False, "--resume", help="Go on with the run in that folder."),
-    accept_changes: bool = typer.Option(
-        False, "--accept-changes", help="Resume although code or settings changed."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Nothing but one JSON object on stdout."),
-    quiet: bool = typer.Option(False, "--quiet", help="No progress; the result only."),
+    target: Target,
+    arguments: Arguments = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    budget: Budget = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop there.")] = False,
+    policy: PolicyName = None,
+    limit: Limit = None,
+    optimizers: Optimizers = None,
+    device: DeviceName = None,
+    workers: Workers = None,
+    precision: Precision = None,
+    accumulate: Accumulate = None,
+    clip: Clip = None,
+    schedule: Schedule = None,
+    warmup: Warmup = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results. Default: autoopt-out/<name>.")
+    ] = None,
+    prior: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of an earlier run, of this model or a sibling, that informs this one. Repeatable."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Resume although code or settings changed.")
+    ] = False,
+    daemon: Annotated[
+        bool, typer.Option("--daemon", help="Have the daemon run it (autoopt serve), and follow it here.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; the result only.")] = False,
 ) -> int:
     """Choose and tune the optimizer for a model, inside a time budget."""
     from autoopt.cli.main import INTERRUPTED
@@ -61,6 +87,36 @@ def profile(
     from autoopt.report import console
     from autoopt.sitting import run_job
 
+    given = flags(
+        steps=steps,
+        epochs=epochs,
+        precision=precision,
+        accumulate=accumulate,
+        clip=clip,
+        schedule=schedule,
+        warmup=warmup,
+    )
+    if daemon:
+        _refuse(out=out, resume=resume, accept_changes=accept_changes, dry_run=dry_run)
+        from autoopt.cli.following import run_there
+
+        return run_there(
+            target,
+            arguments or [],
+            {
+                **given.model_dump(),
+                "budget": budget,
+                "policy": policy,
+                "limit": limit,
+                "optimizers": names(optimizers),
+                "device": device,
+                "workers": workers,
+                "seed": seed,
+                "prior": [str(path) for path in prior or []],
+            },
+            as_json=as_json,
+            quiet=quiet,
+        )
     folder = out if out is not None else default_out(target)
     with console.observer(quiet=quiet or as_json) as observer:
         job = make_job(
@@ -70,19 +126,9 @@ def profile(
             budget=budget,
             policy=policy,
             limit=limit,
-            flags=_flags(
-                steps=steps,
-                epochs=epochs,
-                precision=precision,
-                accumulate=accumulate,
-                clip=clip,
-                schedule=schedule,
-                warmup=warmup,
-            ),
+            flags=given,
             arguments=arguments or [],
-            optimizers=[name.strip() for name in optimizers.split(",") if name.strip()]
-            if optimizers
-            else None,
+            optimizers=names(optimizers),
             seed=seed,
             device=device,
             workers=workers,
@@ -102,23 +148,16 @@ def profile(
     return INTERRUPTED if isinstance(found, Recommendation) and not found.complete else 0
 
 
-def _flags(**given: Any) -> Any:
-    """Flags, with a clear word about the one that does not fit."""
-    from pydantic import ValidationError
-
+def _refuse(**given: object) -> None:
+    """What has no meaning for a run in the daemon's own folder."""
     from autoopt.errors import UsageError
-    from autoopt.records import Flags
 
-    if given["steps"] is not None and given["epochs"] is not None:
-        raise UsageError("--steps and --epochs say the same thing twice.", "Give one of them.")
-    try:
-        return Flags(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = first["loc"][0]
-        raise UsageError(
-            f"--{name} {given[str(name)]} cannot be used: {first['msg']}.", "See autoopt profile --help."
-        ) from None
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is not for a run of the daemon, which keeps its own folder.",
+                "Leave it out; or leave out --daemon.",
+            )
 
 
 def _json(found: Recommendation | Plan, job: Job) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from autoopt.errors import DeviceError, UsageError
 from autoopt.hardware.cpu import available_memory, cpu_model, cpu_slots, total_memory
 from autoopt.hardware.gpu import Gpu, Scan, scan
+from autoopt.hardware.leases import other_holder
 
 _HINT = "Use --device auto, cpu, or cuda:0 (several: cuda:0,cuda:1)."
 _SPARE = 0.8
@@ -56,7 +57,7 @@ class Workers(NamedTuple):
 def devices(request: str = "auto", environment: Mapping[str, str] | None = None) -> list[Device]:
     """The devices that a request means: exactly those, or an error.
 
-    "auto" takes one GPU that nobody else is on, else the CPU, and `Device.reason` says why. GPUs are numbered
+    "auto" takes one GPU that nobody else is on or has leased, else the CPU, and `Device.reason` says why. GPUs are numbered
     as torch does under `CUDA_VISIBLE_DEVICES`, in the order of the PCI bus.
 
     Args:
@@ -72,7 +73,7 @@ def devices(request: str = "auto", environment: Mapping[str, str] | None = None)
     """
     names = [name.strip().lower() for name in request.split(",")]
     if names == ["auto"]:
-        return [_automatic(_usable(environment))]
+        return [_automatic(usable(environment), environment)]
     if names == ["cpu"]:
         return [Device("cpu", "cpu", "as asked")]
     indices = [_index(name, request) for name in names]
@@ -80,7 +81,7 @@ def devices(request: str = "auto", environment: Mapping[str, str] | None = None)
         raise DeviceError(
             f"--device {request} names a GPU twice.", "Name each once; --workers sets how many trials."
         )
-    found = _usable(environment)
+    found = usable(environment)
     for index in indices:
         if index >= len(found.gpus):
             there = f"there are {len(found.gpus)}, numbered from 0" if found.gpus else found.why_none
@@ -148,17 +149,19 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _automatic(found: Scan) -> Device:
+def _automatic(found: Scan, environment: Mapping[str, str] | None) -> Device:
     reasons = []
     for index, gpu in enumerate(found.gpus):
         busy = gpu.busy()
+        if busy is None and (holder := other_holder(gpu.uuid, environment)) is not None:
+            busy = f"leased by {holder}"
         if busy is None:
             return Device(f"cuda:{index}", "cuda:0", f"{gpu.title} is idle", gpu)
         reasons.append(f"cuda:{index} is busy ({busy})")
     return Device("cpu", "cpu", "; ".join(reasons) or found.why_none)
 
 
-def _usable(environment: Mapping[str, str] | None) -> Scan:
+def usable(environment: Mapping[str, str] | None = None) -> Scan:
     """The GPUs that the driver shows and this torch can use."""
     found = scan(os.environ if environment is None else environment)
     # The wheel's version says so without importing torch, which the coordinator never does.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from autoopt.cli.main import run
+from autoopt.daemon.jobs import Submission
 from autoopt.hardware import diagnosis
 from autoopt.hardware.diagnosis import Finding
+from tests.daemon.listening import listening
 
 
 def found(monkeypatch: pytest.MonkeyPatch, *findings: Finding) -> None:
     monkeypatch.setattr(diagnosis, "examine", lambda: list(findings))
+    monkeypatch.setenv("AUTOOPT_HOME", "/nowhere")
 
 
 def test_the_real_machine_is_able_and_says_so_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,3 +49,19 @@ def test_what_is_broken_is_named_and_makes_it_one(
     assert out.endswith("autoopt cannot run here: mend torch (X).\n")
     assert run(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["able"] is False
+
+
+def test_the_daemon_is_told_of_where_there_has_been_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(monkeypatch)
+    monkeypatch.setenv("AUTOOPT_HOME", str(tmp_path / "home"))
+    with listening(tmp_path, tcp=False) as server:
+        server.service.health = lambda: {"pid": 7, "home": "/h", "trouble": ["no space"]}  # type: ignore[method-assign]
+        server.home.database.touch()
+        server.service.submit(Submission(target="model.py"))
+        assert run(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "  state: process 7 serves /h: 0 running, 1 waiting\n! trouble: no space\n" in out
+    assert run(["doctor"]) == 0
+    assert "not running; `autoopt serve` goes on" in capsys.readouterr().out

@@ -27,6 +27,7 @@ from autoopt.journal import replay
 from autoopt.records import (
     BASELINE,
     Event,
+    Noted,
     Outcome,
     PlanMade,
     Recommendation,
@@ -382,6 +383,24 @@ def test_kill_9_loses_only_trials_in_flight_and_resume_goes_on(folder: Path, lau
     assert last.spent_seconds > first.spent_seconds > 0
     plans = [e.plan for e in events(folder) if isinstance(e, PlanMade)]
     assert plans[0].stages == plans[-1].stages, "the plan of the first sitting holds"
+
+
+def test_a_run_that_was_killed_when_its_budget_was_spent_gives_its_result(
+    folder: Path, launch: Launch
+) -> None:
+    arguments = profile(folder, "--optimizers", "adamw", "--quiet")
+    process = launch(folder, *arguments)
+    until(process, lambda: len(results(folder)) >= 6)
+    process.kill()
+    end(process)
+    before = results(folder)
+    late = Noted(at=time.time() + 1000.0, text="the budget of 90 s is long over")
+    with (folder / "run" / "events.jsonl").open("a") as stream:
+        stream.write(late.model_dump_json() + "\n")
+    ended = end(launch(folder, *arguments, "--resume"))
+    assert ended.code == 0, ended.err
+    assert Recommendation.load(folder / "run").recommendation.optimizer == "adamw"
+    assert results(folder) == before
 
 
 def test_a_budget_for_no_trial_hands_on_what_there_is_untuned(folder: Path, launch: Launch) -> None:

@@ -1,0 +1,67 @@
+"""The options of a run, declared once for the commands that start one: `profile` and `submit`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+Target = Annotated[str, typer.Argument(help="Your model.py, or package.module:function.")]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(help="After `--`: handed to that function, or to your file as sys.argv."),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the real run.")]
+Epochs = Annotated[float | None, typer.Option(help="Epochs of the real run, instead of --steps.")]
+Budget = Annotated[str | None, typer.Option(help="Wall-clock for everything: 90s, 5m, 1h30m. Default: 5m.")]
+PolicyName = Annotated[str | None, typer.Option(help="A policy's name, or a file. Default: balanced.")]
+Limit = Annotated[
+    str | None,
+    typer.Option(
+        help="What may be recommended: memory=20GB,step_time=0.2s (or 2x: relative to AdamW's step)."
+    ),
+]
+Optimizers = Annotated[str | None, typer.Option(help="Compare these only, e.g. adamw,sgd,adan.")]
+DeviceName = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda:0, or several: cuda:0,cuda:1. Default: auto.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Trials at once. Default: what cores and memory allow.")
+]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")]
+Accumulate = Annotated[int | None, typer.Option(min=1, help="Batches per optimizer step.")]
+Clip = Annotated[float | None, typer.Option(help="Maximum norm of the gradient.")]
+Schedule = Annotated[str | None, typer.Option(help="cosine, linear, constant or wsd.")]
+Warmup = Annotated[
+    float | None, typer.Option(help="Below 1: share of the run that warms up; from 1 on: its steps.")
+]
+Seed = Annotated[int | None, typer.Option(help="Default: 0.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Nothing but one JSON object on stdout.")]
+
+
+def flags(**given: Any) -> Any:
+    """The `Flags` of what was given, with a clear word about the one that does not fit.
+
+    Raises:
+        UsageError: a value that cannot be used, or --steps and --epochs both.
+    """
+    from pydantic import ValidationError
+
+    from autoopt.errors import UsageError
+    from autoopt.records import Flags
+
+    if given["steps"] is not None and given["epochs"] is not None:
+        raise UsageError("--steps and --epochs say the same thing twice.", "Give one of them.")
+    try:
+        return Flags(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0]
+        raise UsageError(
+            f"--{name} {given[str(name)]} cannot be used: {first['msg']}.", "See autoopt profile --help."
+        ) from None
+
+
+def names(text: str | None) -> list[str] | None:
+    """The parts of a list with commas; `None` when there is none."""
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
