@@ -17,9 +17,7 @@ def planner(*trials: tuple[str, float, float | None], steps: int = STEPS, seed: 
     return made
 
 
-def tell(
-    made: Planner, *trials: tuple[str, float, float | None], steps: int = STEPS, seed: int = 0
-) -> None:
+def tell(made: Planner, *trials: tuple[str, float, float | None], steps: int = STEPS, seed: int = 0) -> None:
     for name, lr, loss in trials:
         hyper = {} if name == BASELINE else {"lr": lr, "weight_decay": 0.01}
         spec = TrialSpec(
@@ -40,7 +38,11 @@ def named(made: Planner) -> list[tuple[str, float]]:
 
 def test_the_best_three_that_were_run_in_full_are_finalists_two_of_one_optimizer_at_most() -> None:
     made = planner(
-        ("adan", 1e-3, 0.30), ("adan", 2e-3, 0.31), ("adan", 5e-3, 0.32), ("sgd", 1e-3, 0.35), ("lion", 1e-3, 0.9)
+        ("adan", 1e-3, 0.30),
+        ("adan", 2e-3, 0.31),
+        ("adan", 5e-3, 0.32),
+        ("sgd", 1e-3, 0.35),
+        ("lion", 1e-3, 0.9),
     )
     found = named(made)
     assert found[:2] == [("adan", 1e-3), ("adan", 2e-3)] or set(found[:2]) <= {("adan", 1e-3), ("adan", 2e-3)}

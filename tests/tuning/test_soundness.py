@@ -17,7 +17,9 @@ def arm(*tried: tuple[float, int, str]) -> Arm:
     made = Arm("a", {"lr": 1e-3}, {"lr": Range(1e-5, 1.0)})
     for number, (lr, steps, how) in enumerate(tried):
         y = {"alive": 0.5, "diverged": 2.0}.get(how)
-        made.tried[number] = Tried(number, "test", steps, 0, {"lr": lr}, y, how == "diverged", how == "failed")
+        made.tried[number] = Tried(
+            number, "test", steps, 0, {"lr": lr}, y, how == "diverged", how == "failed"
+        )
     return made
 
 
