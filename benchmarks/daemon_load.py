@@ -53,7 +53,8 @@ def trivial(job: Job, taken: Snapshot, folder: Path, *, resume: bool, device: st
 def serve() -> int:
     """The daemon's process."""
     from autoopt.daemon import server
-    from autoopt.daemon.service import Limits, Service
+    from autoopt.daemon.limits import Limits
+    from autoopt.daemon.service import Service
 
     home = Home()
     service = Service(home, devices="cpu", command=trivial, limits=Limits(free=0))

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,6 +60,31 @@ class Home:
     def digest(self) -> str:
         """Tells the processes of this folder's jobs from those of another daemon's."""
         return hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
+
+    def free(self) -> int:
+        """Bytes that are free on its disk; 0 when the disk does not answer."""
+        try:
+            return shutil.disk_usage(self.path).free
+        except OSError:
+            return 0
+
+    def put_out_aside(self, id_: str) -> Path | None:
+        """Keep a job's run under another name, so that it starts anew; returns where it is now, `None` if there is none.
+
+        Raises:
+            DiskFull, RunError: it stays where it is.
+        """
+        out = self.job(id_) / "out"
+        if not out.exists():
+            return None
+        number = 1
+        while (kept := out.with_name(f"out.{number}")).exists():
+            number += 1
+        try:
+            out.rename(kept)
+        except OSError as error:
+            raise_unwritable(error, kept, "Nothing was changed.")
+        return kept
 
     def make(self) -> None:
         """Make the folders, readable by their user only.

@@ -17,7 +17,8 @@ from typing import Any
 from autoopt.daemon import commands
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import Job, Submission
-from autoopt.daemon.service import Limits, Service
+from autoopt.daemon.limits import Limits
+from autoopt.daemon.service import Service
 from autoopt.daemon.snapshot import Snapshot
 from autoopt.daemon.store import Store
 from autoopt.errors import AutooptError

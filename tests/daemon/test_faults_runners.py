@@ -13,7 +13,8 @@ import pytest
 
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import Job, State, Submission
-from autoopt.daemon.service import Limits, Service
+from autoopt.daemon.limits import Limits
+from autoopt.daemon.service import Service
 from autoopt.daemon.snapshot import Snapshot
 from autoopt.hardware.leases import Leases
 from tests.daemon.daemons import Place, Refused, until

@@ -12,9 +12,10 @@ import pytest
 
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import Job, Options, State, Submission, new_id
+from autoopt.daemon.limits import Limits
 from autoopt.daemon.machine import Machine
 from autoopt.daemon.schedule import Place, Scheduler
-from autoopt.daemon.service import Limits, Service
+from autoopt.daemon.service import Service
 from autoopt.daemon.snapshot import Snapshot
 from autoopt.errors import DeviceError
 from autoopt.hardware.gpu import Gpu, Process, Scan

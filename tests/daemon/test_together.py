@@ -13,7 +13,8 @@ from typing import Any
 from autoopt.daemon.client import AsyncClient, Client
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import ENDED, Job
-from autoopt.daemon.service import Limits, Service
+from autoopt.daemon.limits import Limits
+from autoopt.daemon.service import Service
 from autoopt.daemon.snapshot import Snapshot
 from tests.daemon.listening import listening
 
