@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from autoopt.daemon import cgroups
+from autoopt.daemon import cgroups, descendants
 from autoopt.daemon.logs import Log, shorten
 
 MARKER = "AUTOOPT_JOB"
@@ -43,7 +43,6 @@ _TEXT = 1500
 _CHUNK = 1 << 18
 _LOOK_SECONDS = 0.25
 _PARENT_SECONDS = 1.0
-_KILL_SECONDS = 3.0
 _DRAIN_SECONDS = 0.5
 _OOM_SCORE = "600"
 """When memory runs out, the kernel takes a job's process before the daemon's."""
@@ -116,7 +115,7 @@ class _Guard:
             self._end("not_started", said=f"{what}: {error.strerror}")
             return
         how = self._watch(runner)
-        killed = _kill_all(runner, self._group)
+        killed = descendants.kill_all(runner, self._group)
         status = killed if runner.returncode is None else runner.returncode
         self._drain(runner)
         code = status if status is not None and status >= 0 else None
@@ -179,7 +178,7 @@ class _Guard:
                     and event & (select.POLLHUP | select.POLLERR)
                 ):
                     poll.unregister(fd)
-            if ended(runner):
+            if descendants.ended(runner):
                 return "stopped" if patience is not None else "ended"
             now = time.monotonic()
             if now - parent_seen > _PARENT_SECONDS:
@@ -298,54 +297,6 @@ def _error(line: bytes) -> dict[str, Any] | None:
         }
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def ended(runner: subprocess.Popen[bytes]) -> bool:
-    """Whether the runner has ended; orphans that became the guard's are reaped on the way."""
-    if runner.poll() is not None:
-        return True
-    while True:
-        try:
-            # Not waitpid: the runner's status is for Popen to collect.
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return runner.poll() is not None
-        if found is None:
-            return False
-        if found.si_pid == runner.pid:
-            return runner.poll() is not None
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(found.si_pid, os.WNOHANG)
-
-
-def _kill_all(runner: subprocess.Popen[bytes], group: Path | None) -> int | None:
-    """Kills everything that descends from the guard; returns the runner's status (negative: signal)."""
-    if group is not None:
-        cgroups.end(group)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(runner.pid, signal.SIGKILL)
-    deadline = time.monotonic() + _KILL_SECONDS
-    while time.monotonic() < deadline:
-        runner.poll()
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:  # nobody is left
-            break
-        if pid == runner.pid:
-            runner.returncode = os.waitstatus_to_exitcode(status)
-        elif pid == 0:
-            _kill_descendants()
-            time.sleep(0.005)
-    return runner.returncode
-
-
-def _kill_descendants() -> None:
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
 
 
 def boot() -> str:

@@ -70,6 +70,14 @@ def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
     return found
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has reaped has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 class Refused(Exception):
     """An error of autoopt's that the daemon answered with: its class's name, and the message."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from autoopt.daemon import cgroups, orphans
 from autoopt.daemon.home import Home
-from tests.daemon.daemons import Daemon, Place, Refused, until
+from tests.daemon.daemons import Daemon, Place, Refused, gone, until
 
 SPREAD = """
 import subprocess, sys
@@ -42,14 +42,6 @@ def go(place: Place) -> None:
 def guard_of(place: Place, pid: int) -> int:
     """The parent of a runner."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has reaped has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def groups_work() -> bool:
