@@ -1,4 +1,7 @@
-"""All that descends from a guard: reaped when it ends, killed when its time is over. Standard library only: the guard imports this."""
+"""All that descends from a guard: reaped when it ends, killed when its time is over.
+
+Standard library only: the guard imports this.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Runs:
         return self._running.keys()
 
     def start(self, job: Job, taken: Snapshot, place: Place) -> None:
-        """Have a job run at a place, which is its own from then on.
+        """Have a job run at a place, which is its own from then on; given back at once when no guard could be started.
 
         Raises:
             Changed, DiskFull, RunError: it does not run, and the place is given back.
@@ -86,6 +86,7 @@ class Runs:
         try:
             guard = self._launch.guard(job, taken, place)
             if guard is None:
+                place.release()
                 return
             self.starts += 1
             self._running[job.id] = _Running(guard, place, job.id)
