@@ -132,20 +132,27 @@ def test_every_dependency_is_explained() -> None:
 
 
 def test_what_is_imported_is_what_is_installed() -> None:
-    """Everything imported outside a function is a plain dependency, and every plain dependency is imported."""
+    """What is imported outside a function is a plain dependency, in the daemon of its extra; and each one is imported."""
     provided: dict[str, set[str]] = {}
     for module, distributions in metadata.packages_distributions().items():
         provided[module] = {canonicalize_name(name) for name in distributions}
-    always = {canonicalize_name(one.name) for one in requirements()[""]}
-    at_load, anywhere = set(), set()
+    wanted = {
+        extra: {canonicalize_name(one.name) for one in some} for extra, some in requirements().items()
+    }
+    anywhere, missing = set(), set()
     for path in (ROOT / "autoopt").rglob("*.py"):
         tree = ast.parse(path.read_text())
         anywhere |= {name for node in ast.walk(tree) for name in _imported(node)}
-        at_load |= {name for node in tree.body for name in _imported(node)}
-    outside = {name for name in at_load if name not in sys.stdlib_module_names and name != "autoopt"}
-    assert {name for name in outside if not provided.get(name, set()) & always} == set()
+        at_load = {name for node in tree.body for name in _imported(node)}
+        there = wanted[""] | (wanted["daemon"] if path.parent.name == "daemon" else set())
+        missing |= {
+            (path.name, name)
+            for name in at_load - {"autoopt"} - sys.stdlib_module_names
+            if not provided.get(name, set()) & there
+        }
+    assert missing == set()
     used = set().union(*(provided.get(name, set()) for name in anywhere))
-    assert always - used == set()
+    assert wanted[""] - used == set()
 
 
 def _imported(node: ast.AST) -> list[str]:
