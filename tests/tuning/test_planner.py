@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from autoopt.records import BASELINE, Hyper, Outcome, TrialResult
 from autoopt.tuning.arm import key_of
+from autoopt.tuning.asking import Moment, Proposal
 from autoopt.tuning.earlier import Earlier, earlier
+from autoopt.tuning.entry import CUT
 from autoopt.tuning.limits import Limits
-from autoopt.tuning.planner import CUT, Planner
+from autoopt.tuning.planner import Planner
 from autoopt.tuning.race import FRESH_SEEDS
 from autoopt.tuning.score import Score
 from tests.tuning.simulated import INITIAL, Machine, Surface
@@ -82,19 +85,20 @@ def test_more_budget_is_not_worse() -> None:
 def test_a_round_gives_every_optimizer_in_it_one_trial() -> None:
     """Ahead of a round come the configuration believed best and brackets: none of those in a round's list."""
     planner = Machine(SURFACES, seconds=300.0).planner()
-    planner._brackets = []
+    planner.proposals.brackets = []
     machine = Machine(SURFACES, seconds=300.0)
     asked: dict[int, list[str]] = {}
     entered: dict[int, list[str]] = {}
-    usual = planner._next_of_round
+    usual = planner.rounds.proposals
 
-    def watched(elapsed: float):  # type: ignore[no-untyped-def]
-        for proposal in usual(elapsed):
-            asked.setdefault(planner.round, []).append(proposal[1].optimizer)
-            entered.setdefault(planner.round, [asked[planner.round][0], *planner._waiting])
+    def watched(now: Moment) -> Iterator[Proposal]:
+        for proposal in usual(now):
+            number = planner.rounds.number
+            asked.setdefault(number, []).append(proposal.option.optimizer)
+            entered.setdefault(number, [asked[number][0], *planner.rounds.waiting])
             yield proposal
 
-    planner._next_of_round = watched  # type: ignore[method-assign]
+    planner.rounds.proposals = watched  # type: ignore[method-assign]
     machine.run(planner)
     assert len(entered) > 3
     assert len(entered[min(entered)]) > 3
