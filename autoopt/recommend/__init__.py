@@ -7,24 +7,23 @@ from dataclasses import replace
 from typing import Literal
 
 from autoopt import options
-from autoopt.errors import NoResult
-from autoopt.optim.spec import Need
+from autoopt.recommend.assumed import assumed
 from autoopt.recommend.effort import efforts, spent
 from autoopt.recommend.evidence import Evidence, paired
 from autoopt.recommend.gain import gain
+from autoopt.recommend.handed import beside, handed_on
 from autoopt.recommend.numbers import largest
 from autoopt.recommend.outlook import more
 from autoopt.recommend.promise import promise
 from autoopt.recommend.rate_curves import rate_curves
+from autoopt.recommend.refusals import nothing_usable, refuse_if_nothing_is_within
 from autoopt.recommend.rounds import rounds
 from autoopt.recommend.rows import rows
-from autoopt.records import BASELINE, Choice, Confidence, Expected, Gain, Hyper, Outcome, Recommendation, Row
-from autoopt.schedule import warmup_steps
-from autoopt.trials.shortage import way_out
+from autoopt.recommend.untuned import untuned
+from autoopt.records import BASELINE, Choice, Confidence, Outcome, Recommendation
 from autoopt.tuning import options as offered
 from autoopt.tuning.arm import Key
 from autoopt.tuning.field import Option
-from autoopt.tuning.limits import OVER
 from autoopt.tuning.ranking import Difference
 from autoopt.tuning.verdict import Candidate, Verdict, at_equal_time, decide
 
@@ -48,14 +47,14 @@ def recommend(e: Evidence) -> Recommendation:
     Raises:
         NoResult: trials were run, and every one failed or diverged.
     """
-    _refuse_if_nothing_is_within(e)
+    refuse_if_nothing_is_within(e)
     counted = [r for r in e.planner.results if r.outcome is not Outcome.CANCELLED]
     if not e.planner.layout.lengths or not counted:
-        return _untuned(e)
+        return untuned(e)
     candidates = _candidates(e)
     if not candidates:
-        _refuse_if_nothing_is_within(e, final=True)
-        raise NoResult(_why_nothing(e), _way_out(e))
+        refuse_if_nothing_is_within(e, final=True)
+        raise nothing_usable(e)
     verdict = decide(
         candidates,
         lambda a, b: _gap(e, a, b),
@@ -81,7 +80,7 @@ def recommend(e: Evidence) -> Recommendation:
         promise=promised.bands,
         against_yours=gain(e, verdict),
         confidence=_confidence(e, verdict),
-        reason=_reason(e, verdict) + _options(e, choice.hyper),
+        reason=_reason(e, verdict) + beside(e, choice.hyper),
         optimizers=rows(e, verdict),
         cut={**e.planner.plan.cut, **cut},
         settings=e.report.settings,
@@ -94,50 +93,9 @@ def recommend(e: Evidence) -> Recommendation:
         race=rounds(e.planner),
         rates=rate_curves(e, verdict, promised.bands),
         provenance=e.provenance,
-        notes=[*e.notes, *offered.of(e.policy.tune, e.report).notes, *_assumed(e), *notes, *promised.notes],
+        notes=[*e.notes, *offered.of(e.policy.tune, e.report).notes, *assumed(e), *notes, *promised.notes],
         complete=e.complete,
     )
-
-
-def _assumed(e: Evidence) -> list[str]:
-    """What the user did not say, or what was measured on less than everything."""
-    notes = []
-    if e.report.settings.origins.get("steps", "default") == "default":
-        notes.append(
-            f"the length of the real run was not given, so it is taken as {e.total} steps: a longer one mostly wants a "
-            "lower learning rate, and may rank the optimizers otherwise (--steps)"
-        )
-    seen = e.planner.costs.eval_batches(e.steps or e.total)
-    if seen is not None:
-        notes.append(
-            f"validation used {seen} of {e.report.validation_batches} batches, the same for all, so as not to take more "
-            "than a fifth of a trial's time"
-        )
-    return [*notes, *_disturbed(e)]
-
-
-def _disturbed(e: Evidence) -> list[str]:
-    """Whose times say less because somebody else came onto the device."""
-    again = [r for r in e.planner.results if r.repeated]
-    kept = [r for r in e.planner.results if r.disturbed]
-    notes = []
-    if again:
-        notes.append(
-            f"{len(again)} trial{'s were' if len(again) > 1 else ' was'} repeated because somebody else came onto the "
-            f"device: {again[0].repeated}"
-        )
-    if kept:
-        names = sorted({r.spec.optimizer for r in kept if not _alone(e, r.spec.optimizer)})
-        only = f"; {', '.join(names)} had no undisturbed trial, so their times are too long" if names else ""
-        notes.append(
-            f"{len(kept)} trial{'s' if len(kept) > 1 else ''} stayed disturbed ({kept[0].disturbed}): "
-            f"their losses count, their times do not{only}"
-        )
-    return notes
-
-
-def _alone(e: Evidence, optimizer: str) -> bool:
-    return any(not r.disturbed for r in e.timed(optimizer))
 
 
 def _candidates(e: Evidence) -> list[Candidate]:
@@ -178,7 +136,7 @@ def _carried(e: Evidence, verdict: Verdict) -> tuple[Choice, list[str]]:
     option, notes = _option(verdict.chosen.key), list[str]()
     arm = e.planner.arms[option.optimizer]
     if not arm.tunable:
-        return _choice(e, option.optimizer, option.hyper, None, tuned=True), notes
+        return handed_on(e, option.optimizer, option.hyper, None, tuned=True), notes
     tried = e.stand_in(option.key)
     length = e.length(tried) or 0
     if length < e.total:
@@ -198,37 +156,7 @@ def _carried(e: Evidence, verdict: Verdict) -> tuple[Choice, list[str]]:
         notes.append(
             f"a learning rate of {10**limit:.3g} diverged: the recommended one is close to that edge"
         )
-    return _choice(e, option.optimizer, option.hyper, e.planner.view.rates(option), tuned=True), notes
-
-
-def _choice(
-    e: Evidence, name: str, hyper: Hyper, rates: tuple[float, float] | None, *, tuned: bool
-) -> Choice:
-    settings, base = options.applied(hyper, e.report.settings), e.report.baseline
-    around = None
-    if rates is not None and "lr" in hyper:
-        low, high = min(10 ** rates[0], hyper["lr"]), max(10 ** rates[1], hyper["lr"])
-        around = (float(f"{low:.2g}"), float(f"{high:.2g}"))
-    spec = e.specs.get(name)
-    if spec is not None:
-        class_, arguments = spec.target, spec.arguments(options.own(hyper))
-    else:
-        own = e.specs.get(base.registry_name or "")
-        hyper = hyper or dict(base.hyper)
-        class_, arguments = (own.target, own.arguments(hyper)) if own else (base.optimizer, dict(hyper))
-    return Choice(
-        optimizer=name,
-        class_=class_,
-        arguments={k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
-        hyper=hyper,
-        lr_interval=around,
-        groups=e.report.groups,
-        no_decay=list(e.policy.no_decay),
-        schedule="constant" if spec and Need.OWN_SCHEDULE in spec.needs else settings.schedule,
-        warmup_steps=warmup_steps(settings.warmup, settings.steps),
-        steps=settings.steps,
-        tuned=tuned,
-    )
+    return handed_on(e, option.optimizer, option.hyper, e.planner.view.rates(option), tuned=True), notes
 
 
 def _confidence(e: Evidence, verdict: Verdict) -> Confidence:
@@ -275,113 +203,3 @@ def _reason(e: Evidence, verdict: Verdict) -> str:
     second, what = rivals[0][1], f"expected {e.score.metric[0]}" if e.score.metric else "expected loss"
     sure = 100 * (1 - verdict.gaps[second].probability_below(0.0))
     return f"{name} has the best {what} {at}: better than {e.title(second[0])} with {sure:.0f} % probability."
-
-
-def _options(e: Evidence, hyper: Hyper) -> str:
-    """What it changes beside the optimizer."""
-    said = offered.words(hyper, e.report.settings)
-    return f" It trains with {said}." if said else ""
-
-
-def _refuse_if_nothing_is_within(e: Evidence, *, final: bool = False) -> None:
-    """Nothing that may be recommended: the limits say why.
-
-    Args:
-        final: no candidate is left, whatever became of the others; else it takes that all are known to be over.
-
-    Raises:
-        NoResult: with the limits, and the optimizer that is nearest to them.
-    """
-    arms = [a for a in e.planner.arms.values() if a.tunable and not a.dropped.startswith("cut")]
-    over = [a for a in arms if a.dropped.startswith(OVER)]
-    tried = any(r.spec.optimizer == BASELINE for r in e.planner.results)
-    if not over or (len(over) < len(arms) and not final) or (tried and not e.planner.over(BASELINE)):
-        return
-
-    def factor(name: str) -> float:
-        excess = e.planner.over(name)
-        return excess.factor if excess else e.planner.pace.typical(name)
-
-    nearest = min(over, key=lambda a: factor(a.name))
-    raise NoResult(
-        f"No optimizer that can be used is within the limit {e.policy.limits.words()}. The nearest is "
-        f"{e.title(nearest.name)}, {nearest.dropped.removeprefix(OVER + ': ')}.",
-        "Raise the limit, or make a step cheaper: a smaller batch, or fewer parameters.",
-    )
-
-
-def _why_nothing(e: Evidence) -> str:
-    results = e.planner.results
-    failed = [r for r in results if r.outcome not in (Outcome.DIVERGED, Outcome.COMPLETED)]
-    if not failed:
-        return f"All {len(results)} trials diverged: no learning rate that was tried trains this model."
-    return f"No trial of {len(results)} can be used; the last failure: {failed[-1].message or failed[-1].outcome}."
-
-
-def _way_out(e: Evidence) -> str:
-    short = [r.shortage for r in e.planner.results if r.shortage is not None]
-    if short:
-        # What the most frugal of them found: the batch that the most optimizers can have.
-        return way_out(max(short, key=lambda s: s.fits or 0))
-    return "The logs folder beside the events has what your code printed."
-
-
-def _untuned(e: Evidence) -> Recommendation:
-    """No budget for a comparison: the user's own where there is one, else what was best on other networks."""
-    own = e.report.baseline.source == "configure_optimizers"
-    name, hyper = BASELINE, dict[str, float]()
-    if not own:
-        # What the budget is too small for is no worse for that.
-        arms = [a for a in e.planner.arms.values() if a.tunable]
-        names = [a.name for a in arms if not a.dropped or a.dropped.startswith("cut")]
-        best = e.planner.view.best(lambda o: o.optimizer in names)
-        if best is None:
-            reasons = "; ".join(f"{a.name}: {a.dropped}" for a in arms if a.dropped)
-            raise NoResult(
-                f"No optimizer is left to recommend ({reasons}).",
-                "Raise the limits, or give a larger --budget.",
-            )
-        name, hyper = best.optimizer, best.hyper
-    source = "by the earlier runs and on the networks" if e.planner.informed else "on the networks"
-    what = "your own optimizer" if own else f"{e.title(name)}, the best {source} that we measured,"
-    why = (
-        "no trial of a sensible length fits the budget"
-        if e.complete
-        else "the run was stopped before a comparison"
-    )
-    unknown = Expected(
-        loss=None,
-        low=None,
-        high=None,
-        steps=e.total,
-        seeds=0,
-        step_seconds=e.report.step_seconds,
-        samples_per_second=None,
-        state_bytes=None,
-        peak_bytes=None,
-    )
-    return Recommendation(
-        name=e.name,
-        recommendation=_choice(e, name, hyper, None, tuned=False),
-        expected=unknown,
-        against_yours=Gain(
-            verdict="keep" if own else "unknown",
-            yours=None,
-            chosen=None,
-            sentence=f"not tuned: {why}; {what} is handed on as it is",
-        ),
-        confidence=Confidence(label="low", reasons=["nothing was measured"]),
-        reason=f"Not tuned: {what}, because {why}." + _options(e, hyper),
-        optimizers=[Row(optimizer=n, status="not tried", reason=why) for n in e.specs],
-        cut=e.planner.plan.cut,
-        settings=e.report.settings,
-        workload=e.report,
-        policy=e.policy.model_dump(mode="json"),
-        ledger={k: round(v, 3) for k, v in e.ledger.items()},
-        spent=spent(e),
-        more=more(e),
-        effort=efforts(e.planner.results),
-        provenance=e.provenance,
-        notes=e.notes,
-        complete=e.complete,
-    )

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from autoopt.recommend.effort import stage_of
 from autoopt.records import BASELINE, Round
-from autoopt.tuning.planner import IN_THE_RACE, Planner
+from autoopt.tuning.leaders import IN_THE_RACE
+from autoopt.tuning.planner import Planner
 
 
 def rounds(planner: Planner) -> list[Round]:

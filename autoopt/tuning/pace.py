@@ -8,6 +8,9 @@ from autoopt.optim.spec import OptimSpec
 from autoopt.records import BASELINE, Outcome, TrialResult
 from autoopt.tuning.plan import Costs, typical_cost
 
+_LATE = 1.05
+"""A trial may take so many times what is expected of it, and still end in time."""
+
 
 class Pace:
     """Seconds of a trial, by what this optimizer's trials really took.
@@ -49,6 +52,10 @@ class Pace:
         if slower:
             return slower[len(slower) // 2] * plain * typical
         return self._costs.trial(steps, typical)
+
+    def in_time(self, name: str, steps: int, elapsed: float, end: float) -> bool:
+        """Whether a trial that begins after `elapsed` seconds has ended at `end`."""
+        return elapsed + _LATE * self.seconds(name, steps) <= end
 
     def timed(self, name: str) -> float | None:
         """A step over AdamW's as it was timed before the trials; `None` where it was not."""

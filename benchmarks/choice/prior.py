@@ -21,8 +21,7 @@ from typing import Literal
 
 from autoopt.tuning.earlier import Earlier, earlier
 from autoopt.tuning.knowledge import Knowledge
-from benchmarks import results
-from benchmarks.choice import HELD_OUT, WORKLOADS, replay
+from benchmarks.choice import HELD_OUT, WORKLOADS, replay, telling
 from benchmarks.choice.jobs import BASELINE_START
 from benchmarks.choice.regret import regret
 from benchmarks.choice.surface import DEFAULT_RATE, Surface, surfaces
@@ -94,27 +93,37 @@ def _regrets(
 
 def markdown(found: Sequence[Pair]) -> str:
     """Mean regrets over workloads, and the mean change with its standard error over workloads."""
-    lines = [
-        "| earlier run of | workloads | full runs | without | with | change | worst change of a workload |",
-        "|---|---|---|---|---|---|---|",
+    rows = [
+        [
+            words,
+            "held out" if held else "open to tuning",
+            f"{budget:g}",
+            *_row([p for p in some if p.budget == budget]),
+        ]
+        for of, words in _WORDS.items()
+        for held, some in telling.parts(p for p in found if p.of == of)
+        for budget in sorted({p.budget for p in some})
     ]
-    for of, words in _WORDS.items():
-        for title, held in (("open to tuning", False), ("held out", True)):
-            some = [p for p in found if p.of == of and (p.workload in HELD_OUT) is held]
-            for budget in sorted({p.budget for p in some}):
-                cells = _row([p for p in some if p.budget == budget])
-                lines.append(f"| {words} | {title} | {budget:g} | {cells} |")
-    return "\n".join(lines) + "\n"
+    columns = [
+        "earlier run of",
+        "workloads",
+        "full runs",
+        "without",
+        "with",
+        "change",
+        "worst change of a workload",
+    ]
+    return telling.table(columns, rows) + "\n"
 
 
-def _row(some: Sequence[Pair]) -> str:
+def _row(some: Sequence[Pair]) -> list[str]:
     names = sorted({p.workload for p in some})
     changes = {n: statistics.fmean(p.having - p.without for p in some if p.workload == n) for n in names}
     error = statistics.stdev(changes.values()) / math.sqrt(len(names)) if len(names) > 1 else 0.0
     worst = max(names, key=lambda n: changes[n])
     without, having = (statistics.fmean(v) for v in ([p.without for p in some], [p.having for p in some]))
     change = f"{having - without:+.3f} ± {error:.3f}"
-    return f"{without:.3f} | {having:.3f} | {change} | {changes[worst]:+.3f} {worst}"
+    return [f"{without:.3f}", f"{having:.3f}", change, f"{changes[worst]:+.3f} {worst}"]
 
 
 def main() -> None:
@@ -134,21 +143,13 @@ def main() -> None:
         f"{EARLIER_BUDGET:g} full runs; replayed in {time.monotonic() - begin:.0f} s. Mean regrets; the change with its "
         "standard error over workloads (negative: the earlier run helps).\n\n" + markdown(found)
     )
-    if flags.record:
-        told = f"{COMMAND} --budgets {' '.join(f'{b:g}' for b in flags.budgets)} --tunings {flags.tunings}"
-        told += f" --only {' '.join(flags.only)}" if flags.only != list(WORKLOADS) else ""
-        results.append(results.heading("What an earlier run is worth", told) + text)
-    else:
-        print(text)
+    only = f" --only {' '.join(flags.only)}" if flags.only != list(WORKLOADS) else ""
+    telling.tell("What an earlier run is worth", COMMAND, flags, text, only)
 
 
 def _flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--budgets", type=float, nargs="+", default=list(BUDGETS), help="in full runs")
-    parser.add_argument("--tunings", type=int, default=_TUNINGS, help="simulated ones per workload")
+    parser = telling.parser(COMMAND, __doc__, budgets=BUDGETS, tunings=_TUNINGS)
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="workloads")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--record", action="store_true", help="add it to benchmarks/RESULTS.md")
     return parser.parse_args()
 
 

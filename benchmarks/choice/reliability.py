@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks import results
-from benchmarks.choice import HELD_OUT, WORKLOADS, replay
+from benchmarks.choice import WORKLOADS, replay, telling
 from benchmarks.choice.regret import regret
 from benchmarks.choice.surface import Surface, surfaces
 from benchmarks.choice.world import Choice, World
@@ -208,28 +207,14 @@ def main() -> None:
     with ProcessPoolExecutor(flags.jobs) as pool:
         waiting = [pool.submit(play, s, flags.budgets, flags.tunings) for s in known.values()]
         said = [one for future in waiting for one in future.result()]
-    parts = []
-    for title, held in (("Workloads open to tuning", False), ("Held out", True)):
-        some = [s for s in said if (s.workload in HELD_OUT) is held]
-        if some:
-            parts.append(f"### {title}: {', '.join(sorted({s.workload for s in some}))}\n\n{markdown(some)}")
-    told = f"{COMMAND} --budgets {' '.join(f'{b:g}' for b in flags.budgets)} --tunings {flags.tunings}"
+    parts = [f"### {telling.title(held, some)}\n\n{markdown(some)}" for held, some in telling.parts(said)]
     head = f"{len(said)} simulated tunings in {time.monotonic() - begin:.0f} s.\n\n"
-    if flags.record:
-        results.append(results.heading("Choice: can the labels be trusted?", told) + head + "\n".join(parts))
-    else:
-        print(head + "\n".join(parts))
+    telling.tell("Choice: can the labels be trusted?", COMMAND, flags, head + "\n".join(parts))
 
 
 def _flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--budgets", type=float, nargs="+", default=[1.0, 3.0, 15.0, 30.0], help="in full runs"
-    )
-    parser.add_argument("--tunings", type=int, default=20, help="simulated ones per workload and budget")
+    parser = telling.parser(COMMAND, __doc__, budgets=[1.0, 3.0, 15.0, 30.0], jobs=2)
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, help="workloads")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--record", action="store_true", help="add it to benchmarks/RESULTS.md")
     return parser.parse_args()
 
 

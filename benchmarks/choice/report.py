@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from benchmarks import results
-from benchmarks.choice import HELD_OUT, LONG, WORKLOADS, peers, regret, replay
+from benchmarks.choice import HELD_OUT, LONG, WORKLOADS, peers, regret, replay, telling
 from benchmarks.choice.peers import Tuner
 from benchmarks.choice.regret import Outcome, Summary, summarise
 from benchmarks.choice.rows import TABLES
@@ -75,21 +74,17 @@ def _play(item: tuple[dict[str, Surface], str, str, Sequence[float], int, int]) 
 
 def markdown(found: Sequence[Outcome], detail: bool = False) -> str:
     """A table for the workloads that planners may be tuned on, and one for those held out."""
-    parts = []
-    for title, held in (("Workloads open to tuning", False), ("Held out", True)):
-        some = [o for o in found if (o.workload in HELD_OUT) is held]
-        if some:
-            names = sorted({o.workload for o in some})
-            parts.append(f"{title}: {', '.join(names)}.\n\n{_table(some)}")
-            if detail:
-                parts.append(_detail(some))
-    return "\n\n".join(parts) + "\n"
+    told = []
+    for held, some in telling.parts(found):
+        told.append(f"{telling.title(held, some)}.\n\n{_table(some)}")
+        if detail:
+            told.append(_detail(some))
+    return "\n\n".join(told) + "\n"
 
 
 def _table(found: Sequence[Outcome]) -> str:
     budgets = sorted({o.budget for o in found})
-    head = " | ".join(f"{b:g} full runs" for b in budgets)
-    lines = [f"| tuner | {head} |", "|---|" + "---|" * len(budgets)]
+    rows = []
     for name, (words, _) in TUNERS.items():
         cells = [
             _cell(summarise(some))
@@ -97,8 +92,8 @@ def _table(found: Sequence[Outcome]) -> str:
             if (some := [o for o in found if o.tuner == name and o.budget == b])
         ]
         if cells:
-            lines.append(f"| {words} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append([words, *cells])
+    return telling.table(["tuner", *(f"{b:g} full runs" for b in budgets)], rows)
 
 
 def _cell(s: Summary) -> str:
@@ -110,17 +105,14 @@ def _detail(found: Sequence[Outcome]) -> str:
     """Workload by workload: the mean regret at each budget, and what was chosen most."""
     budgets = sorted({o.budget for o in found})
     names = sorted({o.workload for o in found})
-    lines = [
-        "| tuner | full runs | " + " | ".join(names) + " |",
-        "|---|---|" + "---|" * len(names),
-    ]
+    rows = []
     for tuner in TUNERS:
         for b in budgets:
             some = [o for o in found if o.tuner == tuner and o.budget == b]
             if some:
                 means = summarise(some).by_workload
-                lines.append(f"| {tuner} | {b:g} | " + " | ".join(f"{means[n]:.3f}" for n in names) + " |")
-    return "\n".join(lines)
+                rows.append([tuner, f"{b:g}", *(f"{means[n]:.3f}" for n in names)])
+    return telling.table(["tuner", "full runs", *names], rows)
 
 
 def main() -> None:
@@ -137,30 +129,20 @@ def main() -> None:
         "In the tables: " + "; ".join(f"{n} {len(s.optimizers)} optimizers" for n, s in known.items()) + ".",
     ]
     body = "\n\n".join(words) + "\n\n" + markdown(found, flags.detail)
-    if flags.record:
-        told = f"{COMMAND} --budgets {' '.join(f'{b:g}' for b in flags.budgets)} --tunings {flags.tunings}"
-        told += f" --workers {flags.workers}" + (f" --only {' '.join(flags.only)}" if flags.only else "")
-        told += f" --tuners {' '.join(flags.tuners)}" if flags.tuners != list(TUNERS) else ""
-        results.append(results.heading("Choice, replayed", told) + body)
-    else:
-        print(body)
+    more = f" --workers {flags.workers}" + (f" --only {' '.join(flags.only)}" if flags.only else "")
+    more += f" --tuners {' '.join(flags.tuners)}" if flags.tuners != list(TUNERS) else ""
+    telling.tell("Choice, replayed", COMMAND, flags, body, more)
 
 
 def _flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--budgets", type=float, nargs="+", default=[0.3, 1.0, 3.0, 15.0], help="in full runs"
-    )
-    parser.add_argument("--tunings", type=int, default=20, help="simulated ones per workload")
+    parser = telling.parser(COMMAND, __doc__, budgets=[0.3, 1.0, 3.0, 15.0])
     parser.add_argument("--workers", type=int, default=2, help="trials at once")
     parser.add_argument("--tuners", nargs="+", choices=list(TUNERS), default=list(TUNERS), metavar="NAME")
     parser.add_argument(
         "--only", nargs="+", choices=(*WORKLOADS, *LONG), help="workloads; all but the long ones"
     )
     parser.add_argument("--tables", type=Path, default=TABLES, help="folder of the tables")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--detail", action="store_true", help="workload by workload")
-    parser.add_argument("--record", action="store_true", help="add it to benchmarks/RESULTS.md")
     return parser.parse_args()
 
 

@@ -10,7 +10,8 @@ from autoopt.recommend.effort import efforts, stage_of
 from autoopt.recommend.rounds import rounds
 from autoopt.records import BASELINE, Recommendation, TrialResult
 from autoopt.report import recipe
-from autoopt.tuning.planner import IN_THE_RACE, Planner
+from autoopt.tuning.leaders import IN_THE_RACE
+from autoopt.tuning.planner import Planner
 from benchmarks.choice.replay import tune
 from benchmarks.choice.surface import surfaces
 from benchmarks.choice.world import World
@@ -84,11 +85,11 @@ def test_who_leaves_was_in_the_race_and_is_hardly_the_best(run: Run) -> None:
 
 def test_a_resumed_run_has_forgotten_what_was_believed_but_not_who_ran(run: Run) -> None:
     _, planner = run
-    history, planner.history = planner.history, []
+    history, planner.rounds.history = planner.rounds.history, []
     try:
         told = rounds(planner)
     finally:
-        planner.history = history
+        planner.rounds.history = history
     assert [r.trials for r in told] == [r.trials for r in rounds(planner)]
     assert all(not r.chances and not r.left for r in told[:-1])
     assert told[-1].chances

@@ -50,6 +50,16 @@ class Surface:
         return min(base * math.exp(noise), INITIAL)
 
 
+SURFACES = {
+    "adamw": Surface(0.3, -2.5),
+    "sgd": Surface(0.5, -1, edge=-0.3),
+    "adan": Surface(0.25, -2, cost=1.3),
+    "muon": Surface(0.15, -2, cost=1.8),
+    "lion": Surface(0.3, -4),
+    "nadam": Surface(0.32, -2.6),
+}
+
+
 def spec(name: str, lr: float = 1e-3) -> OptimSpec:
     return OptimSpec(
         name,

@@ -81,3 +81,10 @@ def test_what_was_timed_before_the_trials_replaces_what_is_usual() -> None:
     assert made.seconds("adahessian", 200) == pytest.approx(COSTS.trial(200, 7.0))
     assert made.typical(BASELINE) == 1.0
     assert not made.known
+
+
+def test_a_trial_is_in_time_if_it_ends_though_it_takes_a_little_longer_than_expected() -> None:
+    made = pace()
+    seconds = made.seconds("adamw", 100)
+    assert made.in_time("adamw", 100, 1.0, 1.0 + 1.06 * seconds)
+    assert not made.in_time("adamw", 100, 1.0, 1.0 + 1.04 * seconds)

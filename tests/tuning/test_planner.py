@@ -1,27 +1,17 @@
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 import pytest
 
 from autoopt.records import BASELINE, Hyper, Outcome, TrialResult
 from autoopt.tuning.arm import key_of
-from autoopt.tuning.earlier import Earlier, earlier
+from autoopt.tuning.earlier import earlier
 from autoopt.tuning.limits import Limits
-from autoopt.tuning.planner import CUT, Planner
+from autoopt.tuning.planner import Planner
 from autoopt.tuning.race import FRESH_SEEDS
 from autoopt.tuning.score import Score
-from tests.tuning.simulated import INITIAL, Machine, Surface
-
-SURFACES = {
-    "adamw": Surface(0.3, -2.5),
-    "sgd": Surface(0.5, -1, edge=-0.3),
-    "adan": Surface(0.25, -2, cost=1.3),
-    "muon": Surface(0.15, -2, cost=1.8),
-    "lion": Surface(0.3, -4),
-    "nadam": Surface(0.32, -2.6),
-}
+from tests.tuning.simulated import INITIAL, SURFACES, Machine, Surface
 
 
 def leader(planner: Planner) -> tuple[str, Hyper]:
@@ -77,51 +67,6 @@ def test_more_budget_is_not_worse() -> None:
     large = regret(120.0)
     assert large <= regret(20.0) * 1.02
     assert large <= regret(4.0) * 1.02
-
-
-def test_a_round_gives_every_optimizer_in_it_one_trial() -> None:
-    """Ahead of a round come the configuration believed best and brackets: none of those in a round's list."""
-    planner = Machine(SURFACES, seconds=300.0).planner()
-    planner._brackets = []
-    machine = Machine(SURFACES, seconds=300.0)
-    asked: dict[int, list[str]] = {}
-    entered: dict[int, list[str]] = {}
-    usual = planner._next_of_round
-
-    def watched(elapsed: float):  # type: ignore[no-untyped-def]
-        for proposal in usual(elapsed):
-            asked.setdefault(planner.round, []).append(proposal[1].optimizer)
-            entered.setdefault(planner.round, [asked[planner.round][0], *planner._waiting])
-            yield proposal
-
-    planner._next_of_round = watched  # type: ignore[method-assign]
-    machine.run(planner)
-    assert len(entered) > 3
-    assert len(entered[min(entered)]) > 3
-    last = max(entered)
-    for number, names in entered.items():
-        if number != last:
-            assert asked[number] == names
-            assert len(set(names)) == len(names)
-
-
-def test_adamw_and_sgd_get_a_bracket_of_rates_where_the_budget_is_roomy() -> None:
-    machine = Machine(SURFACES, seconds=200.0)
-    planner = machine.run()
-    assert planner.layout.capacity >= 20
-    for name in ("adamw", "sgd"):
-        tried = [t.hyper["lr"] for t in planner.arms[name].tried.values()]
-        for by in (-0.5, 0.0, 0.5):
-            near = [r for r in tried if abs(math.log10(r) - (planner.field.prior.centre[name] + by)) < 0.13]
-            assert near, (name, by)
-
-
-def test_a_small_budget_keeps_adamw_and_says_whom_it_cut() -> None:
-    planner = Machine(SURFACES, seconds=10.0).planner()
-    assert not planner.arms["adamw"].dropped
-    cut = [n for n, a in planner.arms.items() if a.dropped == CUT]
-    assert len(cut) == len(SURFACES) - 3
-    assert {o.optimizer for o in planner.field.options}.isdisjoint(cut)
 
 
 def test_the_users_own_is_raced_and_confirmed() -> None:
@@ -248,30 +193,6 @@ def test_the_users_own_gets_no_fresh_seed_that_the_leader_does_not_get() -> None
         assert {BASELINE} not in fresh.values()
 
 
-def test_a_dear_favourite_enters_when_its_shortest_trial_takes_half_of_the_budget() -> None:
-    """Known to be best elsewhere, it is worth the one trial that it can have."""
-    surfaces = {"adamw": Surface(0.3, -2.5), "muon": Surface(0.1, -2.0, cost=4.0)}
-    shares = dict[bool, list[float]]({True: [], False: []})
-    for seconds in range(2, 12):
-        planner = Machine(surfaces, seconds=float(seconds)).planner()
-        if planner.layout.lengths:
-            shortest = planner.pace.seconds("muon", planner.layout.lengths[-1])
-            shares[not planner.arms["muon"].dropped].append(shortest / seconds)
-    assert max(shares[True]) > 0.45
-    assert max(shares[True]) <= 0.6 < min(shares[False])
-
-
-def test_an_optimizer_of_which_no_trial_fits_is_cut_and_says_why() -> None:
-    machine = Machine({"adamw": Surface(0.3, -2.5), "muon": Surface(0.1, -2.0, cost=500.0)}, seconds=60.0)
-    planner = machine.run()
-    assert (
-        planner.arms["muon"].dropped
-        == "cut: no trial of it fits the budget, its step takes 500 times AdamW's"
-    )
-    assert not planner.arms["muon"].tried
-    assert planner.arms["adamw"].tried
-
-
 def test_an_earlier_run_of_the_same_workload_saves_the_search_and_its_best_is_trained_here() -> None:
     before = Machine(SURFACES, seconds=100.0)
     before.run()
@@ -290,19 +211,6 @@ def test_an_earlier_run_of_the_same_workload_saves_the_search_and_its_best_is_tr
     assert chosen is not None
     assert known is not None
     assert chosen <= 1.05 * known
-
-
-def test_an_earlier_run_cuts_nobody_who_would_race_without_it() -> None:
-    before = Machine(SURFACES, seconds=100.0)
-    before.run()
-    told = earlier(before.log, Score(INITIAL), before.steps, same=True)
-
-    def entered(*runs: Earlier) -> set[str]:
-        planner = Machine(SURFACES, seconds=15.0, earlier=runs).planner()
-        return {name for name, arm in planner.arms.items() if not arm.dropped}
-
-    assert entered() < set(SURFACES) | {BASELINE}
-    assert entered() <= entered(told)
 
 
 def test_earlier_trials_are_no_trials_of_this_run() -> None:

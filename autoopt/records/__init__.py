@@ -1,0 +1,78 @@
+"""The nouns that cross a boundary (process, file, page): frozen, validated, free of NaN.
+
+They are pydantic models, so every reader validates what it reads and no converter is written by hand.
+Losses are in the user's own unit, times in seconds, sizes in bytes. A number that could not be measured is
+`None`, never NaN and never 0.
+"""
+
+from __future__ import annotations
+
+from autoopt.records.base import BASELINE, FreeForm, Hyper, Record
+from autoopt.records.choice import Band, Choice, Confidence, Expected, Gain, Row
+from autoopt.records.events import (
+    Event,
+    Noted,
+    PlanMade,
+    PriorTaken,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    StageEnded,
+    TrialFinished,
+    TrialStarted,
+    WorkloadLoaded,
+)
+from autoopt.records.plan import Plan, StagePlan
+from autoopt.records.recommendation import Recommendation
+from autoopt.records.settings import Flags, Origin, Settings
+from autoopt.records.story import Effort, More, RateCurve, RatePoint, Round, Spent
+from autoopt.records.trials import DeviceUse, Outcome, Shortage, Speed, Timing, TrialResult, TrialSpec
+from autoopt.records.workload import Baseline, GroupRecord, StepCost, StepCosts, WorkloadReport
+
+__all__ = [
+    "BASELINE",
+    "Band",
+    "Baseline",
+    "Choice",
+    "Confidence",
+    "DeviceUse",
+    "Effort",
+    "Event",
+    "Expected",
+    "Flags",
+    "FreeForm",
+    "Gain",
+    "GroupRecord",
+    "Hyper",
+    "More",
+    "Noted",
+    "Origin",
+    "Outcome",
+    "Plan",
+    "PlanMade",
+    "PriorTaken",
+    "RateCurve",
+    "RatePoint",
+    "Recommendation",
+    "Record",
+    "Round",
+    "Row",
+    "RunEnded",
+    "RunResumed",
+    "RunStarted",
+    "Settings",
+    "Shortage",
+    "Speed",
+    "Spent",
+    "StageEnded",
+    "StagePlan",
+    "StepCost",
+    "StepCosts",
+    "Timing",
+    "TrialFinished",
+    "TrialResult",
+    "TrialSpec",
+    "TrialStarted",
+    "WorkloadLoaded",
+    "WorkloadReport",
+]

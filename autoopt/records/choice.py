@@ -1,0 +1,109 @@
+"""The chosen optimizer: how to build it, what is expected of it, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from autoopt.records.base import FreeForm, Hyper, Record
+from autoopt.records.trials import Speed
+from autoopt.records.workload import GroupRecord
+
+
+class Choice(Record):
+    """An optimizer with everything needed to build it."""
+
+    optimizer: str
+    class_: str = Field(alias="class", description="import string, module:name")
+    arguments: FreeForm = Field(description="of the constructor; sequences such as betas are lists here")
+    hyper: Hyper
+    lr_interval: tuple[float, float] | None = None
+    groups: list[GroupRecord]
+    no_decay: list[str] = Field(description="kinds of parameters without weight decay")
+    schedule: str
+    warmup_steps: int
+    steps: int
+    tuned: bool
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class Expected(Record):
+    """Loss is at the length it was measured at (`steps`), which the report compares with the real run."""
+
+    loss: float | None
+    low: float | None
+    high: float | None
+    metric: float | None = None
+    steps: int
+    seeds: int
+    step_seconds: float | None
+    samples_per_second: float | None
+    tokens_per_second: float | None = None
+    state_bytes: int | None
+    peak_bytes: int | None
+    peak_source: str = "unknown"
+
+
+class Row(Record):
+    """One optimizer in the final table; also an alternative with what it would cost."""
+
+    optimizer: str
+    status: Literal["recommended", "tie", "worse", "undecided", "dropped", "failed", "not tried", "edge"]
+    hyper: Hyper = Field(default={})
+    expected: Expected | None = None
+    trials: int = 0
+    seconds: float = 0.0
+    relative_step_time: float | None = Field(None, description="step time / the recommended one's")
+    relative_memory: float | None = None
+    loss_at_equal_time: float | None = Field(
+        None, description="loss after as many seconds as the recommended one's whole run; interpolated"
+    )
+    pareto: bool = Field(
+        False, description="nothing is as good in loss, step time and memory, and better in one"
+    )
+    seconds_to_adamw: float | None = Field(
+        None, description="until its training loss is what that of tuned AdamW is at the end of as many steps"
+    )
+    seconds_to_adamw_reason: str = Field("", description="why it is not known, or how it was told")
+    trade: str = Field("", description="what it trades against AdamW, in a sentence")
+    speed: Speed | None = Field(None, description="of its trial with the most measured steps")
+    reason: str = ""
+
+
+class Gain(Record):
+    """Against the user's own optimizer; losses are means over the same seeds."""
+
+    verdict: Literal["switch", "tune", "keep", "unknown"]
+    yours: float | None
+    chosen: float | None
+    low: float | None = None
+    high: float | None = None
+    from_tuning: float | None = None
+    from_switching: float | None = None
+    paired: bool = True
+    sentence: str
+
+
+class Confidence(Record):
+    label: Literal["low", "medium", "high"]
+    within_5_percent: float | None = Field(
+        None, description="probability that no configuration of the search is better by more than 5 %"
+    )
+    reasons: list[str]
+
+
+class Band(Record):
+    """Where a loss of the real run is expected with 90 % probability: a promise that the run itself can test.
+
+    Of the training loss it is the mean over the steps `begin` + 1 to `step`, counted from 1; of the validation
+    loss the one after `step`.
+    """
+
+    of: Literal["training loss", "validation loss"]
+    share: float = Field(gt=0, le=1, description="of the real run, where it is tested")
+    begin: int = Field(ge=0, description="steps before the window that the training loss is averaged over")
+    step: int = Field(ge=1, description="the window's last step")
+    low: float
+    high: float

@@ -1,0 +1,106 @@
+"""What a loaded workload tells about itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from autoopt.records.base import Hyper, Record
+from autoopt.records.settings import Settings
+
+
+class Baseline(Record):
+    """The optimizer that the user has today."""
+
+    source: Literal["configure_optimizers", "default"]
+    optimizer: str = Field(description="class name, e.g. AdamW")
+    registry_name: str | None = Field(description="its name in our registry, if it is there")
+    hyper: Hyper
+    schedule: str | None = Field(description="name of the user's scheduler class, if any")
+
+
+class GroupRecord(Record):
+    """Parameters that share a multiplier of the base learning rate and of the weight decay."""
+
+    label: str
+    tensors: int
+    parameters: int
+    lr_scale: float = 1.0
+    decay_scale: float = 1.0
+
+
+class StepCost(Record):
+    """A training step with one optimizer, timed before the trials; without the wait for data."""
+
+    optimizer: str
+    seconds: float = Field(description="of a whole step: forward, backward, optimizer; median over rounds")
+    low: float = Field(description="lower quartile")
+    high: float = Field(description="upper quartile")
+    relative: float = Field(description="median of the ratios to AdamW's step of the same round")
+    relative_low: float
+    relative_high: float
+    own_seconds: float | None = Field(
+        None, description="of the optimizer's part; None: forward and backward happen inside it"
+    )
+    rounds: int
+    samples_per_second: float | None = None
+    tokens_per_second: float | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Of the step that is the optimizer's own."""
+        return None if self.own_seconds is None else min(1.0, self.own_seconds / self.seconds)
+
+
+class StepCosts(Record):
+    """The timing pass: round after round every optimizer in turn, so that a drift of the machine meets all alike."""
+
+    shared_seconds: float = Field(description="of forward, backward and clipping, median over rounds")
+    seconds: float = Field(description="that the pass took, imports excluded")
+    imports: dict[str, float] = Field(default={}, description="package -> seconds of its import")
+    optimizers: list[StepCost]
+
+
+class WorkloadReport(Record):
+    """What is known once a worker has loaded the user's file and run a step."""
+
+    target: str
+    kind: Literal["functions", "lightning", "huggingface", "callables"]
+    settings: Settings
+    baseline: Baseline
+    device: str
+    parameters: int
+    trainable: int
+    dtypes: dict[str, int] = Field(description="dtype -> number of parameters")
+    layers: dict[str, int] = Field(description="module class -> count")
+    groups: list[GroupRecord]
+    batch: str = Field(description="the first batch, in words: 'tuple(float32[64, 1, 8, 8], int64[64])'")
+    samples_per_batch: int | None
+    batches_per_epoch: int | None
+    validation: Literal["own", "held_out", "prequential"]
+    validation_batches: int | None
+    first_loss: float
+    initial_loss: float = Field(description="validation loss before training (prequential: first_loss)")
+    restore: Literal["in_place", "rebuilt"]
+    reproducible_data: bool
+    unavailable: dict[str, str] = Field(default={}, description="optimizer -> why it cannot be used here")
+    warnings: list[str] = Field(default=[])
+    modules: dict[str, str] = Field(default={}, description="project file -> sha256 of its content")
+    seconds: dict[str, float] = Field(default={}, description="import, build, data, first_step")
+    step_seconds: float = Field(description="median compute of one AdamW step, warm")
+    relative_step_seconds: dict[str, float] = Field(
+        {}, description="optimizer -> seconds of a training step over those with AdamW, where it was timed"
+    )
+    step_costs: StepCosts | None = Field(
+        None, description="how the optimizers' steps were timed, and their spread"
+    )
+    data_seconds: float = Field(description="median wait for the batches of one step")
+    tokens_per_batch: int | None = Field(None, description="of the first batch; None: it holds no tokens")
+    tokens: str = Field("", description="what was counted as tokens: 'int64[16, 64] into wte'")
+    eval_batch_seconds: float
+    gradient_norms: list[float] = Field(
+        default=[], description="of the calibration's steps, at the initial weights; empty where CLIP is set"
+    )
+    threads: int | None = Field(None, description="CPU threads of a trial")
+    versions: dict[str, str] = Field(default={})
