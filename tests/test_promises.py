@@ -136,9 +136,7 @@ def test_what_is_imported_is_what_is_installed() -> None:
     provided: dict[str, set[str]] = {}
     for module, distributions in metadata.packages_distributions().items():
         provided[module] = {canonicalize_name(name) for name in distributions}
-    wanted = {
-        extra: {canonicalize_name(one.name) for one in some} for extra, some in requirements().items()
-    }
+    wanted = {extra: {canonicalize_name(one.name) for one in some} for extra, some in requirements().items()}
     anywhere, missing = set(), set()
     for path in (ROOT / "autoopt").rglob("*.py"):
         tree = ast.parse(path.read_text())

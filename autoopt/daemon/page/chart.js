@@ -22,7 +22,7 @@ export class Chart {
   #hidden = new Map();
   #marks = [];
   #at = -1;
-  #svg = svg("svg", { tabindex: "0", role: "img" });
+  #svg = svg("svg", { tabindex: "0", role: "img", "aria-label": "a chart that is not drawn yet" });
   #word = el("div", { class: "word", hidden: true });
   #read = el("div", { class: "unseen", role: "status" });
   #legend = el("ul", { class: "legend" });
