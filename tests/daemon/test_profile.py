@@ -36,13 +36,10 @@ def loss(model, batch, ctx):
 EAT = "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); ctx.eaten = [bytearray(1 << 26) for _ in range(99)]"
 MODELS = {
     "raises": "raise RuntimeError('no luck')",
-    "exits": "sys.exit(3)",
     "segfaults": "ctypes.string_at(0)",
-    "aborts": "os.abort()",
     "ignores-sigterm": "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)",
     "forks": "subprocess.Popen(['setsid', 'sleep', '1000']); os.fork() or (os.setsid(), time.sleep(1000))",
     "prints": "print('x' * (64 << 20)); sys.stdout.flush()",
-    "reads": "assert sys.stdin.read() == ''",
     "eats-memory": EAT,
 }
 

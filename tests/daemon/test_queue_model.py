@@ -157,7 +157,7 @@ class Queue(RuleBasedStateMachine):
 
 
 Queue.TestCase.settings = settings(
-    max_examples=6,
+    max_examples=4,
     stateful_step_count=15,
     deadline=None,
     suppress_health_check=list(HealthCheck),
