@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.memory.compare import against, table
 
+pytestmark = pytest.mark.long
+
 MEASURED = Path(__file__).resolve().parents[2] / "benchmarks" / "memory" / "h100.jsonl"
 
 

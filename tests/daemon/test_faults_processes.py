@@ -13,6 +13,8 @@ from autoopt.daemon import cgroups, orphans
 from autoopt.daemon.home import Home
 from tests.daemon.daemons import Daemon, Place, Refused, gone, until
 
+pytestmark = pytest.mark.long
+
 SPREAD = """
 import subprocess, sys
 for start in ([], ["setsid"]):

@@ -17,6 +17,8 @@ from torch.distributed.tensor import DTensor
 from autoopt.optim import AdaHessian, Adan, SGDSaI
 from tests.optim import _workers as w
 
+pytestmark = pytest.mark.long
+
 
 def shard(net: nn.Sequential, mesh: DeviceMesh, **options: Any) -> nn.Sequential:
     """Each layer with parameters by itself, and the root: as a user would."""

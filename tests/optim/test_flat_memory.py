@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from autoopt.optim.adahessian import AdaHessian
 
+pytestmark = pytest.mark.long
+
 Loss = Callable[[], Tensor]
 Step = Callable[[AdaHessian, Loss], None]
 Hessian = Literal["double_backward", "finite_difference"]

@@ -12,6 +12,8 @@ from tests.daemon.page import made
 from tests.daemon.page.conftest import Open
 from tests.daemon.page.fake import Fake
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 PLACES = ("#/jobs", "#/jobs/run", "#/jobs/done", "#/jobs/failed", "#/submit", "#/devices")
 BOTH = [{"color_scheme": "light"}, {"color_scheme": "dark"}]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.daemon.page import made
 from tests.daemon.page.conftest import Open
 from tests.daemon.page.fake import Fake
+
+pytestmark = pytest.mark.long
 
 
 def until(true: Callable[[], bool], seconds: float = 8.0) -> None:

@@ -16,6 +16,8 @@ from tests.daemon.page import made
 from tests.daemon.page.conftest import Open
 from tests.daemon.page.fake import Fake, Json
 
+pytestmark = pytest.mark.long
+
 ID = "c9x1abcdefgh"
 
 
