@@ -85,23 +85,21 @@ def show_result(client: Client, job: Job, *, as_json: bool) -> int:
 def _wait(client: Client, id_: str, show: Callable[[dict[str, Any], str], None]) -> Job:
     """Asks again and again, also while the daemon is restarted."""
     from autoopt.daemon.jobs import ENDED, Job
+    from autoopt.daemon.talk import Course
     from autoopt.errors import RunError
 
-    live: dict[str, Any] | None = None
-    away = 0.0
+    live: dict[str, Any] = {}
+    course = Course(None, _PATIENCE)
     while True:
         try:
             live = client.live(id_)
-            away = 0.0
+            course.found()
             show(live, "")
             job = Job.model_validate(live["job"])
             if job.state in ENDED:
                 return job
-        except RunError:
-            now = time.monotonic()
-            away = away or now
-            if live is None or now - away > _PATIENCE:
-                raise
+        except RunError as error:
+            course.lost(error)
             show(live, "the daemon does not answer; trying again")
         time.sleep(_PAUSE)
 

@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoopt.daemon.client import AsyncClient as AsyncClient
+    from autoopt.daemon.async_client import AsyncClient as AsyncClient
     from autoopt.daemon.client import Client as Client
 
-_HOMES = {"Client": "client", "AsyncClient": "client"}
+_HOMES = {"Client": "client", "AsyncClient": "async_client"}
 
 __all__ = ["AsyncClient", "Client"]
 

@@ -89,9 +89,20 @@ class Place:
                 )
             self.headers["authorization"] = f"Bearer {token}"
 
-    @property
-    def base(self) -> str:
-        return self.url or "http://autoopt"
+    def connection(self, verify: str | None) -> dict[str, Any]:
+        """Arguments of a client of httpx, plain or asynchronous, beside its transport.
+
+        Args:
+            verify: a file of certificates (PEM).
+        """
+        return {
+            "base_url": self.url or "http://autoopt",
+            "headers": self.headers,
+            "timeout": TIMEOUT,
+            # Proxies and password files of the environment are not for a machine's own daemon.
+            "trust_env": False,
+            "verify": trusted(verify),
+        }
 
     def check(self) -> None:
         """Raises NoDaemon at once where there is no socket: the usual case, and worth no attempt."""

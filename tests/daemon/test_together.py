@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from autoopt.daemon.client import AsyncClient, Client
+from autoopt.daemon import AsyncClient, Client
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import ENDED, Job
 from autoopt.daemon.limits import Limits
