@@ -7,7 +7,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoopt import __version__, contest, priors
 from autoopt.errors import (
@@ -44,6 +44,9 @@ from autoopt.run import Run
 from autoopt.session import Clock, Observer, Stop, hopeless, run_trials
 from autoopt.trials.runner import Runner
 from autoopt.tuning.planner import Planner
+
+if TYPE_CHECKING:
+    from autoopt.hardware import Device
 
 REPORT_SECONDS = 2.5
 """Kept of the budget for choosing, writing the report and ending the workers."""
@@ -95,13 +98,12 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
             for one in taken:
                 events(one)
         try:
-            if runner is None:
-                _lease(job, stack)
+            chosen = _leased(job, stack) if runner is None else []
             left = job.budget - clock()
-            own = runner or _pool(job, run, max(left, RESUME_SECONDS) if past else left)
+            own = runner or _pool(job, run, chosen, max(left, RESUME_SECONDS) if past else left)
             stack.callback(own.close)
             report = _started_in_time(own, job, clock)
-            notes = _fit_memory(job, own, report)
+            notes = _fit_memory(job, own, report, chosen)
             stack.enter_context(stop.listening())
             return _Session(job, run, events, clock, stop, own, report, past, notes, taken).go()
         except KeyboardInterrupt:
@@ -260,23 +262,21 @@ def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:
         ) from error
 
 
-def _lease(job: Job, stack: ExitStack) -> None:
-    """Takes the GPUs for this run, so that no other run and no daemon of this machine uses them meanwhile."""
-    from autoopt.hardware import devices
-    from autoopt.hardware.leases import lease_for_run
+def _leased(job: Job, stack: ExitStack) -> list[Device]:
+    """The devices of this run, which no other run and no daemon of this machine uses meanwhile."""
+    from autoopt.hardware.leased import leased
 
-    chosen = [(d.gpu.uuid, d.name) for d in devices(job.device) if d.gpu is not None]
-    uuids, names = [uuid for uuid, _ in chosen], [name for _, name in chosen]
-    for lease in lease_for_run(uuids, f"autoopt profile {job.target} (process {os.getpid()})", names):
+    chosen, leases = leased(job.device, f"autoopt profile {job.target} (process {os.getpid()})")
+    for lease in leases:
         stack.callback(lease.release)
+    return chosen
 
 
-def _pool(job: Job, run: Run, seconds: float) -> Runner:
-    from autoopt.hardware import devices, worker_environment, workers_for
+def _pool(job: Job, run: Run, chosen: list[Device], seconds: float) -> Runner:
+    from autoopt.hardware import worker_environment, workers_for
     from autoopt.trials.pool import Pool
     from autoopt.trials.watched import watch
 
-    chosen = devices(job.device)
     count = workers_for(chosen, job.workers)
     pool = Pool(
         job.target,
@@ -299,12 +299,11 @@ _COPIES = 10
 """Copies of the parameters that a CPU worker holds at worst: model, gradient, four of state, initial weights of seeds."""
 
 
-def _fit_memory(job: Job, runner: Runner, report: WorkloadReport) -> list[str]:
+def _fit_memory(job: Job, runner: Runner, report: WorkloadReport, chosen: list[Device]) -> list[str]:
     """Gives up workers that would not fit into memory; says so."""
-    from autoopt.hardware import devices, workers_for
+    from autoopt.hardware import workers_for
     from autoopt.trials.pool import Pool
 
-    chosen = devices(job.device)
     if not isinstance(runner, Pool) or job.workers is not None or chosen[0].kind != "cpu":
         return []
     # What the workers hold already is no longer free, so this errs on the careful side.
