@@ -86,11 +86,6 @@ class Scheduler:
         else:
             place.release()
 
-    @property
-    def cooling(self) -> bool:
-        """Whether a device is about to be given back."""
-        return bool(self._cooling)
-
     def largest(self, job: Job) -> int | None:
         """Bytes of the largest GPU that the job could get; `None`: it is for the CPU.
 
@@ -104,9 +99,11 @@ class Scheduler:
         return max((gpu.memory_total for gpu in gpus), default=None)
 
     def _cool(self) -> None:
+        if not self._cooling:
+            return
         still = []
+        gpus = {gpu.uuid: gpu for gpu in self._machine.gpus()}
         for place, since in self._cooling:
-            gpus = {gpu.uuid: gpu for gpu in self._machine.gpus()}
             seen = self._machine.seen_since(since) and all(
                 uuid in gpus and gpus[uuid].busy() is None for uuid in place.uuids
             )

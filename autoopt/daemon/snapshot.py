@@ -236,7 +236,8 @@ def _module_file(entry: Path, name: str) -> Path | None:
 def _copy(code: list[Path], root: Path, copy: Path) -> dict[str, str]:
     files = {}
     try:
-        for part in _Tree(root, code).folders():
+        parts = list(_Tree(root, code).folders())
+        for part in parts:
             place = copy / part.path.relative_to(root)
             place.mkdir(parents=True, exist_ok=True)
             for entry in part.links:
@@ -249,7 +250,7 @@ def _copy(code: list[Path], root: Path, copy: Path) -> dict[str, str]:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-        for part in _Tree(root, code).folders():
+        for part in parts:
             sync_folder(copy / part.path.relative_to(root))
     except OSError as error:
         raise_unwritable(error, copy, "The job was not accepted.")
