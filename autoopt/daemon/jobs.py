@@ -95,7 +95,7 @@ class Job(Record):
     ended: float | None = None
     attempts: int = Field(0, description="starts of its process")
     deaths: int = Field(0, description="of those that ended without a word; counted anew after a retry")
-    devices: list[str] = Field([], description="leased: UUIDs of GPUs, or cpu")
+    devices: list[str] = Field([], description="where it runs, or ran last: UUIDs of GPUs, or cpu")
     digest: str = Field("", description="of the code that was handed in")
     changed: list[str] = Field([], description="what of that code has changed since, in words")
     error: dict[str, Any] | None = Field(

@@ -75,7 +75,7 @@ def move(store: Store, home: Home, job: Job, state: State, now: float, **changes
         Changed, DiskFull, RunError: as `Store.replace`.
     """
     if state in ENDED:
-        changes = {**changes, "ended": max(now, job.started or job.created), "devices": []}
+        changes = {**changes, "ended": max(now, job.started or job.created)}
     elif state is State.QUEUED:
         changes = {**changes, "devices": [], "ended": None}
     after = store.replace(job, job.moved(state, **changes))

@@ -85,7 +85,7 @@ def test_an_exit_code_is_the_jobs_end_and_not_tried_again(place: Place) -> None:
     daemon = place.serve()
     id_ = daemon.submit("code=sys.exit('out of ideas')")
     job = daemon.end(id_)
-    assert (job["state"], job["attempts"]) == ("failed", 1)
+    assert (job["state"], job["attempts"], job["devices"]) == ("failed", 1, ["cpu"])
     assert "out of ideas" in job["error"]["message"]
     quiet = daemon.end(daemon.submit("code=os._exit(0)"))
     assert quiet["state"] == "failed"
@@ -101,7 +101,7 @@ def test_an_error_of_the_command_line_is_the_jobs(place: Place) -> None:
         " 'message': 'it fails at ' + folder + '/project/model.py:3'}})); sys.exit(3)"
     )
     job = daemon.end(daemon.submit(f"code={code}"))
-    assert (job["state"], job["attempts"]) == ("failed", 1)
+    assert (job["state"], job["attempts"], job["devices"]) == ("failed", 1, ["cpu"])
     # The user's own file is named, not its copy.
     assert job["error"] == {
         "kind": "UserCodeError",
