@@ -86,6 +86,11 @@ class Scheduler:
         else:
             place.release()
 
+    @property
+    def cooling(self) -> bool:
+        """Whether a device is about to be given back."""
+        return bool(self._cooling)
+
     def largest(self, job: Job) -> int | None:
         """Bytes of the largest GPU that the job could get; `None`: it is for the CPU.
 
