@@ -42,9 +42,9 @@ class MlflowRuns:
         """MLflow is there, and no export of this name, or it may be replaced."""
         # It would report its use over the network otherwise.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # each table that it makes is a line otherwise
         with needs("--mlflow", "mlflow"):
             import mlflow.tracking  # noqa: F401
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # each table that it makes is a line otherwise
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file.", "Give a folder or a URI for --mlflow.")
         if self.folder is not None and not (self.folder / "mlflow.db").exists():

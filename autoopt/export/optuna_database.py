@@ -6,6 +6,7 @@ Of the rest of the program only `tuning/study.py` knows Optuna too, which asks i
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -13,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -27,6 +34,8 @@ from autoopt.records import Outcome
 _MARK = "autoopt_export"
 """Attribute of the studies that an export wrote: its name. Others' studies are never touched."""
 _SQLITE = "sqlite:///"
+_POINTS = 30
+"""Of a curve: Optuna looks up each one before it adds it, 2 ms a point."""
 _STATES = {
     Outcome.COMPLETED.value: TrialState.COMPLETE,
     # It was cut short because nothing good could come of it any more, and says so of its settings.
@@ -36,6 +45,15 @@ _STATES = {
 """What is not here says nothing of its settings: it failed."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class _Staged(sqlite3.Connection):
+    """To a file that is flushed to the disk as a whole, and thrown away if anything goes wrong before."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA synchronous=OFF").close()
+        self.execute("PRAGMA journal_mode=MEMORY").close()
 
 
 class OptunaDatabase:
@@ -72,17 +90,17 @@ class OptunaDatabase:
             with staged.file(self.path) as beside:
                 if self.path.exists():
                     _copy(self.path, beside)
-                with _open(f"{_SQLITE}{beside}", self.url) as storage:
+                with _open(f"{_SQLITE}{beside}", self.url, {"factory": _Staged}) as storage:
                     _fill(storage, run, overwrite=self.overwrite)
         return {"target": "optuna", "to": self.url, "studies": [run.name, *_parts(run)]}
 
 
 @contextmanager
-def _open(url: str, told: str) -> Iterator[RDBStorage]:
+def _open(url: str, told: str, connect: Mapping[str, Any] | None = None) -> Iterator[RDBStorage]:
     """The storage; what goes wrong with it is told with the URL that the user gave."""
     storage = None
     try:
-        storage = RDBStorage(url)
+        storage = RDBStorage(url, engine_kwargs={"connect_args": dict(connect or {})})
         yield storage
     except ModuleNotFoundError as error:
         raise UsageError(
@@ -155,11 +173,12 @@ def _fill(storage: RDBStorage, run: Exported, *, overwrite: bool) -> None:
         storage.delete_study(study_id)
     written: list[str] = []
     try:
-        _study(storage, run, run.name, run.trials, _common(run), written)
         for name, optimizer in _parts(run).items():
             own = [trial for trial in run.trials if trial.spec.optimizer == optimizer]
             space = _space(own, {key: [span] for key, span in run.ranges.get(optimizer, {}).items()})
             _study(storage, run, name, own, space, written)
+        # The last one is the first that a dashboard lists.
+        _study(storage, run, run.name, run.trials, _common(run), written)
     except BaseException:
         # Of a server's database: a file is thrown away as a whole.
         for name in written:
@@ -182,10 +201,14 @@ def _study(
         direction="minimize" if direction == "min" else "maximize",
     )
     written.append(name)
+    title = "validation loss" if compared == "loss" else compared
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([title])
     for key, value in {
         _MARK: run.name,
         "target": run.started.target,
-        "objective": f"{'validation loss' if compared == 'loss' else compared} at the end of the trial's own length",
+        "objective": f"{title} at the end of the trial's own length",
         "intermediate values": "training loss",
         "state": run.state,
         "steps of the real run": run.report.settings.steps,
@@ -203,7 +226,7 @@ def _frozen(run: Exported, trial: Trial, number: int, space: Mapping[str, BaseDi
     value = run.value(trial)
     if state is TrialState.COMPLETE and value is None:
         state = TrialState.FAIL
-    known: dict[str, Any] = {**trial.hyper, "optimizer": trial.spec.optimizer}
+    known: dict[str, Any] = {**trial.hyper, "optimizer": trial.spec.optimizer, "steps": trial.spec.steps}
     params = {key: known[key] for key in space if key in known}
     return FrozenTrial(
         number=number,
@@ -214,9 +237,9 @@ def _frozen(run: Exported, trial: Trial, number: int, space: Mapping[str, BaseDi
         datetime_complete=None if state is TrialState.RUNNING else _moment(trial.ended),
         params=params,
         distributions={key: space[key] for key in params},
-        user_attrs=_attributes(trial),
+        user_attrs=_attributes(trial) | {key: v for key, v in trial.hyper.items() if key not in space},
         system_attrs={},
-        intermediate_values=dict(trial.curve),
+        intermediate_values=dict(_thinned(trial.curve)),
     )
 
 
@@ -253,19 +276,35 @@ def _common(run: Exported) -> dict[str, BaseDistribution]:
 
 
 def _space(trials: Iterable[Trial], spans: Mapping[str, list[Range]]) -> dict[str, BaseDistribution]:
-    """The policy's ranges, wider where a trial went beyond; what has no range spans the values that were tried."""
+    """The policy's ranges, wider where a trial went beyond; what has no range spans the values that were tried.
+
+    The length of the trials is a parameter where it differs: what is due to it is then not taken for the rates'. What is
+    the same in all trials is none: a dashboard would offer plots of it.
+    """
+    trials = list(trials)
     values: dict[str, list[float]] = {}
     for trial in trials:
         for key, value in trial.hyper.items():
             values.setdefault(key, []).append(value)
     space: dict[str, BaseDistribution] = {}
     for key, tried in values.items():
+        if key != "lr" and len(set(tried)) == 1:
+            continue
         known = spans.get(key, [])
         low = min([*tried, *(span.low for span in known)])
         high = max([*tried, *(span.high for span in known)])
         log = bool(known) and low > 0 and all(span.scale == "log" for span in known)
         space[key] = FloatDistribution(low, high, log=log)
+    lengths = {trial.spec.steps for trial in trials}
+    if len(lengths) > 1:
+        space["steps"] = IntDistribution(min(lengths), max(lengths), log=True)
     return space
+
+
+def _thinned(curve: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Evenly, the last point among them."""
+    every = -(-len(curve) // _POINTS) or 1
+    return curve[::-1][::every][::-1]
 
 
 def _moment(at: float | None) -> datetime | None:
