@@ -128,13 +128,18 @@ def _raise_database_error(error: Exception, told: str) -> None:
 
 
 def _refuse_other_files(path: Path) -> None:
+    """Optuna would make its tables in any database that it is given, also in one of another program."""
     try:
-        with path.open("rb") as stream:
-            begin = stream.read(16)
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    if begin not in (b"", b"SQLite format 3\0"):
-        raise RunError(f"{path} is no SQLite database.", "Choose another file for --optuna.")
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as there:
+            tables = {
+                name for (name,) in there.execute("select name from sqlite_master where type = 'table'")
+            }
+    except sqlite3.Error as error:
+        raise RunError(
+            f"{path} is no SQLite database that can be read: {error}.", "Choose another file for --optuna."
+        ) from error
+    if tables and not tables >= {"studies", "trials", "version_info"}:
+        raise RunError(f"{path} is a database of another program.", "Choose another file for --optuna.")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -129,7 +129,7 @@ def test_another_database_is_refused(folder: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "other.db")) as other, other:
         other.execute("create table studies (name text)")
     before = (tmp_path / "other.db").read_bytes()
-    with pytest.raises(RunError, match="cannot be used"):
+    with pytest.raises(RunError, match="of another program"):
         export(folder, optuna=str(tmp_path / "other.db"))
     assert (tmp_path / "other.db").read_bytes() == before
     with pytest.raises(RunError, match="cannot be used"):
@@ -199,7 +199,7 @@ with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=sys.argv[1], args=options)
     page = browser.new_page(viewport={"width": 1400, "height": 1500})
     page.goto(sys.argv[2])
-    for title in ("History", "Best Trial", "Intermediate values"):
+    for title in ("Best Trial", "Timeline"):
         page.get_by_text(title, exact=False).first.wait_for(timeout=30000)
     page.locator(".scatterlayer .trace").nth(5).wait_for(state="attached", timeout=30000)
     browser.close()

@@ -25,13 +25,11 @@ def test_tensorboard_reads_scalars_and_hyperparameters(folder: Path, tmp_path: P
     for name, trial in trials.items():
         run = f"digits/{name}"
         if trial.curve:
-            points = events.Tensors(run, "training_loss")
+            points = events.Scalars(run, "training_loss")
             assert [point.step for point in points] == [step for step, _ in trial.curve]
-            assert [point.tensor_proto.float_val[0] for point in points] == pytest.approx(
-                [loss for _, loss in trial.curve]
-            )
+            assert [point.value for point in points] == pytest.approx([loss for _, loss in trial.curve])
         if trial.loss is not None:
-            assert events.Tensors(run, "loss")[0].tensor_proto.float_val[0] == pytest.approx(trial.loss)
+            assert events.Scalars(run, "loss")[0].value == pytest.approx(trial.loss)
         told = events.SummaryMetadata(run, metadata.SESSION_START_INFO_TAG).plugin_data.content
         start = metadata.parse_session_start_info_plugin_data(told)
         assert start.hparams["lr"].number_value == trial.hyper["lr"]
