@@ -17,6 +17,8 @@ def html(rec: Recommendation) -> str:
     return _template().render(
         rec=rec,
         metric=metric[0] if metric else None,
+        # The rate is what one looks for.
+        hyper=sorted(rec.recommendation.hyper.items(), key=lambda item: item[0] != "lr"),
         rows=[row for row in rec.optimizers if row.optimizer not in rec.cut and row.expected is not None],
         plot=Markup(rate_svg.draw(rec)),
         legend=rate_svg.legend(rec),

@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from typing import TYPE_CHECKING, Any
 
 from autoopt.records import Event, RunEnded, RunResumed, RunStarted
 from autoopt.report.watch import Watch, label
 from autoopt.report.words import duration, number
 from autoopt.trials.runner import Progress
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _PAUSE = 0.25
 """Seconds between two updates: each is a message to the browser, and a screen shows no more."""
@@ -130,6 +131,9 @@ class View:
 
 @cache
 def _template() -> Template:
+    # Not at the top: a terminal needs none of it.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("autoopt.report"),
         undefined=StrictUndefined,
