@@ -108,7 +108,7 @@ class View:
         return {
             # Whoever ends before the run could say so has an error below, which says it.
             "stage": "ended" if self._over and watch.stage in ("loading", "planning") else watch.stage,
-            "trials": f"{count} trials{failed}" if watch.plan else "",
+            "trials": f"{count} trial{'' if count == '1' else 's'}{failed}" if watch.plan else "",
             "time": spent if watch.budget else "",
             "best": f"best {watch.best_words()}" if watch.best else "",
         }

@@ -85,7 +85,7 @@ def test_one_display_is_brought_up_to_date(handles: list[Handle]) -> None:
         view.event(RunEnded(at=0.0, how="finished", spent_seconds=55.0))
     assert len(handles) == 1
     last = handles[0].shown[-1]
-    assert last["text/plain"].startswith("finished  1 trials  after 55 s  best 0.")
+    assert last["text/plain"].startswith("finished  1 trial  after 55 s  best 0.")
     assert "94/188" not in last["text/html"]
     assert "&lt;b&gt;odd&lt;/b&gt; data" in last["text/html"]
     assert "the plan" in last["text/html"]
