@@ -143,14 +143,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def raise_unwritable(error: OSError, path: Path, kept: str) -> NoReturn:
-    """Raise the RunError (DiskFull) for a write that failed; `kept` says what is still there."""
+def raise_unwritable(
+    error: OSError, path: Path, kept: str, *, elsewhere: str = "choose another folder with --out"
+) -> NoReturn:
+    """Raise the RunError (DiskFull) for a write that failed; `kept` says what is still there, `elsewhere` the way out."""
     if error.errno in _OUT_OF_SPACE:
         message = f"The disk is full: {path} could not be written. {kept}"
-        raise DiskFull(message, "Free some space, or choose another folder with --out.") from error
+        raise DiskFull(message, f"Free some space, or {elsewhere}.") from error
     reason = error.strerror or str(error)
     message = f"{path} could not be written: {reason}. {kept}"
-    raise RunError(message, "Check the permissions, or choose another folder with --out.") from error
+    raise RunError(message, f"Check the permissions, or {elsewhere}.") from error
 
 
 def _write_new(path: Path, content: bytes) -> None:

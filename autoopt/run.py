@@ -190,6 +190,22 @@ class Run:
             raise_unwritable(error, self.events_file, "Nothing was recorded.")
 
 
+def in_use(folder: str | os.PathLike[str]) -> bool:
+    """Whether a process of this machine has the run open, as far as its folder tells; takes no lock.
+
+    >>> in_use("no-such-folder")
+    False
+    """
+    try:
+        holder = int(json.loads((Path(folder) / _HOLDER).read_text())["pid"])
+        os.kill(holder, 0)
+    except PermissionError:
+        return True  # another user's
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ COMMANDS = (
     "check",
     "init",
     "show",
+    "export",
     "optimizers",
     "policies",
     "doctor",

@@ -76,3 +76,9 @@ class Recommendation(Record):
         from autoopt.report import handover
 
         return handover.snippet(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        from autoopt.report import handover
+
+        return handover.html(self)

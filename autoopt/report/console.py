@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoopt.records import Event, Plan, PlanMade, Recommendation, Row, RunResumed, RunStarted
-from autoopt.report import snippet, speed, story
+from autoopt.report import notebook, snippet, speed, story
 from autoopt.report.watch import Watch, label
 from autoopt.report.words import (
     by_reason,
@@ -45,10 +45,16 @@ _MIDDLE = 92
 
 @contextmanager
 def observer(*, quiet: bool = False) -> Iterator[Observer]:
-    """Who shows a run as it goes on, on stderr: live on a terminal, lines elsewhere, nothing when quiet."""
+    """Who shows a run as it goes on: live on a terminal or in a notebook's cell, lines on stderr elsewhere.
+
+    Nothing when quiet.
+    """
     console = Console(stderr=True)
     if quiet:
         yield Silent()
+    elif notebook.inside():
+        with notebook.shown() as cell:
+            yield cell
     elif console.is_terminal:
         view = _View(console)
         with view.live:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import UsageError
 from autoopt.records import Recommendation
-from autoopt.report import recipe
+from autoopt.report import cell, recipe
 from autoopt.report import snippet as snippets
 from autoopt.schedule import multiplier
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 load: Callable[[str | Path], Recommendation] = recipe.load
 save: Callable[[Recommendation, str | Path], None] = recipe.save
 snippet: Callable[[Recommendation], str] = snippets.snippet
+html: Callable[[Recommendation], str] = cell.html
 
 
 def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:

@@ -6,11 +6,15 @@ resume is a replay, and no sampler state has to survive a crash. The distributio
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import optuna
+with warnings.catch_warnings():
+    # In a notebook, its progress bar, which is not used here, asks for a package of widgets.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import optuna
 from optuna.distributions import FloatDistribution
 
 from autoopt.optim.spec import Range

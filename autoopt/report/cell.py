@@ -1,0 +1,46 @@
+"""A recommendation as the output of a notebook's cell: the answer, loss against rate, the optimizers. No network."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from autoopt.records import Recommendation
+from autoopt.report import rate_svg, snippet, words
+
+
+def html(rec: Recommendation) -> str:
+    """The HTML; text takes the colour of what is around it, so a dark theme and a light one both fit."""
+    metric = rec.settings.metric
+    return _template().render(
+        rec=rec,
+        metric=metric[0] if metric else None,
+        # The rate is what one looks for.
+        hyper=sorted(rec.recommendation.hyper.items(), key=lambda item: item[0] != "lr"),
+        rows=[row for row in rec.optimizers if row.optimizer not in rec.cut and row.expected is not None],
+        plot=Markup(rate_svg.draw(rec)),
+        legend=rate_svg.legend(rec),
+        snippet=snippet.snippet(rec),
+        rate_of=lambda row: words.rate_of(row, rec),
+        name_of=lambda name: words.name_of(name, rec),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("autoopt.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "scaled": words.scaled,
+        "duration": words.duration,
+        "interval": words.interval,
+    }
+    return environment.get_template("cell.html.j2")
