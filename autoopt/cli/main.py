@@ -23,6 +23,7 @@ COMMANDS = (
     "check",
     "init",
     "show",
+    "snippet",
     "optimizers",
     "policies",
     "doctor",

@@ -71,8 +71,19 @@ class Recommendation(Record):
 
         return handover.build(self, model)
 
-    def snippet(self) -> str:
-        """The lines to paste into a training script."""
+    def snippet(self, kind: str = "plain") -> str:
+        """The lines to paste into a project.
+
+        Args:
+            kind: "plain", "lightning", "transformers", "accelerate", "timm", "hydra", "torchtune" or "torchtitan".
+
+        Raises:
+            UsageError: there is no such kind.
+
+        Example:
+            >>> rec = autoopt.Recommendation.load("autoopt-out/model")  # doctest: +SKIP
+            >>> print(rec.snippet("lightning"))  # doctest: +SKIP
+        """
         from autoopt.report import handover
 
-        return handover.snippet(self)
+        return handover.snippet(self, kind)

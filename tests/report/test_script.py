@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from autoopt.report.script import next_choice, script
 from torch import nn
 
 from autoopt.errors import UsageError
 from autoopt.records import Baseline, GroupRecord, Recommendation
-from autoopt.report.snippet import next_choice, script, snippet
 from tests.report import factory
 
 
