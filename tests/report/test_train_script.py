@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from autoopt.report.script import script
 
 from autoopt.optim import registry
 from autoopt.records import BASELINE, Band, Flags, Recommendation, Settings, TrialResult, TrialSpec
+from autoopt.report.script import script
 from autoopt.trials.execute import execute
 from autoopt.workload import load
 from tests.report import factory

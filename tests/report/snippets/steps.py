@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -122,4 +123,4 @@ def same(found: list[Tensor], expected: list[Tensor], *, atol: float = 0.0) -> N
     assert len(found) == len(expected) == STEPS
     for step, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=atol, msg=lambda m, s=step: f"step {s}: {m}")
-    assert all(not torch.equal(a, b) for a, b in zip(found, found[1:], strict=False))
+    assert all(not torch.equal(a, b) for a, b in pairwise(found))

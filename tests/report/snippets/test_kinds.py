@@ -163,9 +163,7 @@ def test_timm_multiplies_a_groups_rate_once() -> None:
     pytest.importorskip("timm")
     rec = recommend("adamw")
     groups = [GroupRecord(label="group 0: weights", tensors=1, parameters=1, lr_scale=10.0)]
-    kept = rec.model_copy(
-        update={"recommendation": rec.recommendation.model_copy(update={"groups": groups})}
-    )
+    kept = rec.model_copy(update={"recommendation": rec.recommendation.model_copy(update={"groups": groups})})
     model = Net()
     yours = torch.optim.SGD([{"params": model.net[0].parameters(), "lr": 1.0}], lr=0.1)
     yours.add_param_group({"params": model.net[3].parameters()})
