@@ -99,11 +99,13 @@ def signature(name: str, thing: Any) -> str:
     if hasattr(thing, "model_fields"):
         return name
     back = "" if given.return_annotation is given.empty or inspect.isclass(thing) else _named(given)
-    line = str(given.replace(parameters=shown, return_annotation=given.empty))
-    line = line.replace("'", "") if "'" in line and '"' not in line else re.sub(r": '([^']*)'", r": \1", line)
-    if len(name + line + back) <= _WIDTH:
-        return name + line + back
-    return f"{name}(\n{''.join(f'    {part},{chr(10)}' for part in _parts(shown))}){back}"
+    parts = list(_parts(shown))
+    line = f"{name}({', '.join(parts)}){back}"
+    return (
+        line
+        if len(line) <= _WIDTH
+        else f"{name}(\n{''.join(f'    {part},{chr(10)}' for part in parts)}){back}"
+    )
 
 
 def _named(given: inspect.Signature) -> str:
