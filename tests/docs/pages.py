@@ -23,10 +23,13 @@ _MARKED = re.compile(
     re.M | re.S,
 )
 _SMALL = (
-    (re.compile(r"--budget \S+"), "--budget 3s"),
-    (re.compile(r'budget="[^"]*"'), 'budget="3s"'),
+    (re.compile(r"--budget \S+"), "--budget 20s"),
+    (re.compile(r'budget="[^"]*"'), 'budget="20s"'),
     (re.compile(r"--device cuda:0"), "--device cpu"),
 )
+
+_LIMIT = 300
+"""Seconds after which a command is taken to hang, also on a machine that others use."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def _command(line: list[str]) -> list[str]:
 def _call(command: list[str], folder: Path) -> str:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "120"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_LIMIT
+    )
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
