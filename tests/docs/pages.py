@@ -23,8 +23,8 @@ _MARKED = re.compile(
     re.M | re.S,
 )
 _SMALL = (
-    (re.compile(r"--budget \S+"), "--budget 20s"),
-    (re.compile(r'budget="[^"]*"'), 'budget="20s"'),
+    (re.compile(r"--budget \S+"), "--budget 30s"),
+    (re.compile(r'budget="[^"]*"'), 'budget="30s"'),
     (re.compile(r"--device cuda:0"), "--device cpu"),
 )
 
