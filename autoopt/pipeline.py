@@ -136,6 +136,10 @@ def choose(
 
     Raises:
         UsageError, WorkloadError, RunError, NoResult: see `autoopt.errors`.
+
+    Example:
+        >>> rec = autoopt.choose(build_model, loader, loss, steps=10_000, budget="10m")  # doctest: +SKIP
+        >>> optimizer, scheduler = rec.build(model)  # doctest: +SKIP
     """
     from autoopt.workload.seeding import RngState
 

@@ -57,6 +57,11 @@ class Watch:
 
     Args:
         promise: a recommendation, or its bands.
+
+    Example:
+        >>> watch = Watch.load("autoopt-out/model")  # doctest: +SKIP
+        >>> if verdict := watch(step, loss):  # doctest: +SKIP
+        ...     print(verdict)
     """
 
     def __init__(self, promise: Recommendation | Iterable[Band]) -> None:

@@ -24,6 +24,7 @@ COMMANDS = (
     "init",
     "show",
     "export",
+    "snippet",
     "optimizers",
     "policies",
     "doctor",

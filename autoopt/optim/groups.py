@@ -228,6 +228,36 @@ def as_param_groups(groups: Iterable[Group], lr: float, weight_decay: float) -> 
     ]
 
 
+def param_groups(
+    model: nn.Module,
+    lr: float,
+    weight_decay: float | None = None,
+    *,
+    no_decay: Sequence[str] = NO_DECAY,
+    user: Optimizer | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups of a model as an optimizer takes them: `split`, then `as_param_groups`.
+
+    Args:
+        model: on any device; frozen parameters are left out.
+        lr: base learning rate.
+        weight_decay: base weight decay; `None` for an optimizer that takes none, whose groups are not given one.
+        no_decay, user: as in `split`.
+
+    Raises:
+        WorkloadError, UsageError: as in `split`.
+
+    >>> net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    >>> [(g["lr"], g["weight_decay"], len(g["params"])) for g in param_groups(net, lr=0.1, weight_decay=0.01)]
+    [(0.1, 0.01, 1), (0.1, 0.01, 1), (0.1, 0.0, 2)]
+    """
+    groups = as_param_groups(split(model, no_decay=no_decay, user=user), lr, weight_decay or 0.0)
+    if weight_decay is None:
+        for group in groups:
+            del group["weight_decay"]
+    return groups
+
+
 def records(groups: Iterable[Group]) -> list[GroupRecord]:
     """What a report says about the groups."""
     return [

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 
 class Recommendation(Record):
-    """The content of recommendation.yaml."""
+    """What was found: which optimizer, at which settings, why, and how sure that is; the content of recommendation.yaml.
+
+    Made by `choose` and `profile`, or read by `load`; frozen. What to train with is in `recommendation`.
+
+    Example:
+        >>> import autoopt
+        >>> rec = autoopt.Recommendation.load("autoopt-out/model")  # doctest: +SKIP
+        >>> optimizer, scheduler = rec.build(model)  # doctest: +SKIP
+        >>> rec.recommendation.optimizer, rec.confidence.label  # doctest: +SKIP
+        ('adamw', 'high')
+    """
 
     schema_: Literal["autoopt/1"] = Field("autoopt/1", alias="schema")
     name: str
@@ -54,7 +64,11 @@ class Recommendation(Record):
 
     @classmethod
     def load(cls, path: str | Path) -> Recommendation:
-        """Read a recommendation.yaml, or the one in a run's folder."""
+        """Read a recommendation.yaml, or the one in a run's folder.
+
+        Raises:
+            RunError: there is none, or it cannot be read.
+        """
         from autoopt.report import handover
 
         return handover.load(path)
@@ -66,16 +80,38 @@ class Recommendation(Record):
         handover.save(self, path)
 
     def build(self, model: nn.Module) -> tuple[Optimizer, LRScheduler]:
-        """The recommended optimizer over `model`'s parameters, and its schedule, stepped once a step."""
+        """The recommended optimizer over `model`'s parameters, and its schedule.
+
+        The scheduler's `step()` is called after each optimizer step. What the recommendation keeps of the user's own
+        (the optimizer itself, its groups, its schedule) is made by their `configure_optimizers`.
+
+        Args:
+            model: any model with the structure that was profiled; on its device already.
+
+        Raises:
+            UsageError: something of the user's own is kept, and there is no file to get it from.
+            WorkloadError: the user's file cannot be loaded any more.
+        """
         from autoopt.report import handover
 
         return handover.build(self, model)
 
-    def snippet(self) -> str:
-        """The lines to paste into a training script."""
+    def snippet(self, kind: str = "plain") -> str:
+        """The lines to paste into a project.
+
+        Args:
+            kind: "plain", "lightning", "transformers", "accelerate", "timm", "hydra", "torchtune" or "torchtitan".
+
+        Raises:
+            UsageError: there is no such kind.
+
+        Example:
+            >>> rec = autoopt.Recommendation.load("autoopt-out/model")  # doctest: +SKIP
+            >>> print(rec.snippet("lightning"))  # doctest: +SKIP
+        """
         from autoopt.report import handover
 
-        return handover.snippet(self)
+        return handover.snippet(self, kind)
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""

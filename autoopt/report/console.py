@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoopt.records import Event, Plan, PlanMade, Recommendation, Row, RunResumed, RunStarted
-from autoopt.report import notebook, snippet, speed, story
+from autoopt.report import notebook, snippets, speed, story
 from autoopt.report.watch import Watch, label
 from autoopt.report.words import (
     by_reason,
@@ -69,7 +69,9 @@ def show(rec: Recommendation, folder: Path | None = None, console: Console | Non
     for part in _head(rec):
         out.print(part)
     # Lines to paste must not be broken, whatever the width.
-    code = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(snippet.snippet(rec))
+    code = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(
+        snippets.snippet(rec).text
+    )
     out.print(code, no_wrap=True, overflow="ignore", crop=False)
     for part in _rest(rec, folder, out.width):
         out.print(part)

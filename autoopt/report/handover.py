@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import UsageError
 from autoopt.records import Recommendation
-from autoopt.report import cell, recipe
-from autoopt.report import snippet as snippets
+from autoopt.report import cell, recipe, snippets
+from autoopt.report.snippets import facts
 from autoopt.schedule import multiplier
 
 if TYPE_CHECKING:
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 load: Callable[[str | Path], Recommendation] = recipe.load
 save: Callable[[Recommendation, str | Path], None] = recipe.save
-snippet: Callable[[Recommendation], str] = snippets.snippet
 html: Callable[[Recommendation], str] = cell.html
+
+
+def snippet(rec: Recommendation, kind: str = "plain") -> str:
+    """The lines to paste into a project of a kind; `UsageError` where there is no such kind."""
+    return snippets.snippet(rec, kind).text
 
 
 def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
@@ -43,8 +47,8 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
     from torch.optim.lr_scheduler import LambdaLR
 
     choice = rec.recommendation
-    own_optimizer, own_groups = snippets.keeps_optimizer(rec), snippets.keeps_groups(rec)
-    yours = _yours(rec, model) if own_optimizer or own_groups or snippets.keeps_schedule(rec) else None
+    own_optimizer, own_groups = facts.keeps_optimizer(rec), facts.keeps_groups(rec)
+    yours = _yours(rec, model) if own_optimizer or own_groups or facts.keeps_schedule(rec) else None
     if own_optimizer and yours is not None:
         optimizer: Optimizer = yours.optimizer
         factor = choice.hyper["lr"] / yours.hyper["lr"] if "lr" in choice.hyper else 1.0
@@ -64,7 +68,7 @@ def _from_table(rec: Recommendation, model: nn.Module, user: Optimizer | None) -
     choice = rec.recommendation
     # The recommendation's own class and arguments hold, also where a later version has other defaults.
     spec = replace(
-        registry.get(choice.optimizer), target=choice.class_, defaults=snippets.call_arguments(choice)
+        registry.get(choice.optimizer), target=choice.class_, defaults=facts.call_arguments(choice)
     )
     return build.build(spec, groups.split(model, no_decay=choice.no_decay, user=user), {})
 
@@ -82,7 +86,7 @@ def _yours(rec: Recommendation, model: nn.Module) -> Any:
     from autoopt.workload import load as load_workload
 
     device = str(next(model.parameters()).device)
-    workload = load_workload(rec.workload.target, snippets.target_arguments(rec), device=device)
+    workload = load_workload(rec.workload.target, facts.target_arguments(rec), device=device)
     try:
         return workload.baseline(model)
     finally:
@@ -91,7 +95,7 @@ def _yours(rec: Recommendation, model: nn.Module) -> Any:
 
 def _shape(rec: Recommendation, yours: Any) -> Callable[[int], float]:
     choice = rec.recommendation
-    if snippets.keeps_schedule(rec) and yours is not None:
+    if facts.keeps_schedule(rec) and yours is not None:
         shape: Callable[[float], float] = yours.schedule
         return lambda step: shape(step / choice.steps)
-    return lambda step: multiplier(snippets.schedule_of(rec), step, choice.steps, choice.warmup_steps)
+    return lambda step: multiplier(facts.schedule_of(rec), step, choice.steps, choice.warmup_steps)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from autoopt.records import Recommendation, TrialResult
-from autoopt.report import plots, recipe, snippet, speed, story, words
+from autoopt.report import plots, recipe, snippets, speed, story, words
 
 _TITLES = {
     "rates": "Loss against learning rate",
@@ -48,7 +48,7 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
     return environment.get_template("report.html.j2").render(
         rec=rec,
         blocks=[
-            ("paste", "Paste into your script", snippet.snippet(rec)),
+            ("paste", "Paste into your script", snippets.snippet(rec).text),
             ("yaml", "recommendation.yaml", recipe.dump(rec)),
             *([("script", "train.py", script)] if script is not None else []),
         ],

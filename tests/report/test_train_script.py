@@ -16,7 +16,7 @@ import torch
 
 from autoopt.optim import registry
 from autoopt.records import BASELINE, Band, Flags, Recommendation, Settings, TrialResult, TrialSpec
-from autoopt.report.snippet import script
+from autoopt.report.script import script
 from autoopt.trials.execute import execute
 from autoopt.workload import load
 from tests.report import factory

@@ -6,73 +6,13 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 from autoopt.errors import UsageError
-from autoopt.records import Baseline, GroupRecord, Recommendation
-from autoopt.report.snippet import next_choice, script, snippet
+from autoopt.records import Baseline, Recommendation
+from autoopt.report.script import next_choice, script
 from tests.report import factory
-
-
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
-
-
-def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    hidden = ("params", "label")
-    return [{k: v for k, v in group.items() if k not in hidden} for group in optimizer.param_groups]
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd", "constant"])
-def test_the_pasted_lines_build_what_build_builds(schedule: str) -> None:
-    rec = factory.recommendation(recommendation=factory.choice(schedule=schedule, steps=20, warmup_steps=3))
-    names: dict[str, Any] = {"torch": torch, "model": model()}
-    exec(snippet(rec), names)
-    optimizer, scheduler = rec.build(model())
-    assert type(names["optimizer"]) is type(optimizer) is torch.optim.AdamW
-    for _ in range(20):
-        assert settings_of(names["optimizer"]) == settings_of(optimizer)
-        assert optimizer.param_groups[0]["lr"] > 0
-        for each, rate in ((names["optimizer"], names["scheduler"]), (optimizer, scheduler)):
-            each.step()
-            rate.step()
-
-
-def test_five_statements_that_fit_a_terminal() -> None:
-    text = snippet(factory.recommendation())
-    assert len(ast.parse(text).body) == 5
-    assert max(map(len, text.splitlines())) < 80
-
-
-def test_without_groups_the_lines_are_plain_torch() -> None:
-    groups = [GroupRecord(label="weights", tensors=6, parameters=17_866)]
-    rec = factory.recommendation(
-        recommendation=factory.choice(groups=groups, arguments={"lr": 0.1}, hyper={"lr": 0.1})
-    )
-    assert "torch.optim.AdamW(model.parameters(), lr=0.1)" in snippet(rec)
-
-
-def test_keeping_yours_says_so_and_scales_a_tuned_rate() -> None:
-    assert "your own AdamW" in snippet(factory.keep())
-    assert "*=" not in snippet(factory.keep())
-    tuned = factory.keep().recommendation.model_copy(update={"hyper": {"lr": 3e-3}})
-    assert 'group["lr"] *= 0.003 / 0.001' in snippet(factory.recommendation(recommendation=tuned))
-
-
-def test_the_default_baseline_is_pasted_as_its_constructor_takes_it() -> None:
-    hyper = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.01}
-    arguments = {"lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.01}
-    own = factory.keep().recommendation.model_copy(update={"hyper": hyper, "arguments": arguments})
-    default = Baseline(source="default", optimizer="AdamW", registry_name="adamw", hyper=hyper, schedule=None)
-    rec = factory.recommendation(recommendation=own, workload=factory.workload(baseline=default))
-    names: dict[str, Any] = {"torch": torch, "model": model()}
-    exec(snippet(rec), names)
-    assert names["optimizer"].defaults["betas"] == (0.9, 0.99)
 
 
 def test_your_own_schedule_is_kept() -> None:
@@ -86,8 +26,8 @@ def test_your_own_schedule_is_kept() -> None:
     rec = factory.recommendation(
         recommendation=factory.choice(schedule="yours"), workload=factory.workload(baseline=baseline)
     )
-    assert "StepLR" in snippet(rec)
-    assert "LambdaLR" not in snippet(rec)
+    assert "StepLR" in rec.snippet()
+    assert "LambdaLR" not in rec.snippet()
     assert "yours.schedule(step / steps)" in script(rec, ".")
 
 
@@ -159,15 +99,15 @@ def test_the_next_alternative_is_the_best_other_one() -> None:
 def test_clipping_that_the_configuration_adds_is_in_both(tmp_path: Path) -> None:
     hyper = factory.choice().hyper | {"clip": 0.5}
     rec = factory.recommendation(recommendation=factory.choice(hyper=hyper))
-    assert "clip_grad_norm_(model.parameters(), 0.5)" in snippet(rec)
+    assert "clip_grad_norm_(model.parameters(), 0.5)" in rec.snippet()
     assert "CLIP: float | None = 0.5" in script(rec, tmp_path)
-    ast.parse(snippet(rec))
+    ast.parse(rec.snippet())
     settings = factory.settings(clip=2.0)
     kept = factory.recommendation(settings=settings)
     assert "CLIP: float | None = 2.0" in script(kept, tmp_path)
-    assert "clip_grad" not in snippet(kept), "what is the user's own is there already"
+    assert "clip_grad" not in kept.snippet(), "what is the user's own is there already"
     without = factory.recommendation(
         recommendation=factory.choice(hyper=hyper | {"clip": 0.0}), settings=settings
     )
     assert "CLIP: float | None = None" in script(without, tmp_path)
-    assert "without clipping" in snippet(without)
+    assert "without clipping" in without.snippet()

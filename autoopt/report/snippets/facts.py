@@ -1,0 +1,83 @@
+"""What the code for a recommendation depends on: what is kept of the user's own, and what the optimizer asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoopt import options
+from autoopt.errors import OptimizerUnavailable, UnknownOptimizer
+from autoopt.optim import registry
+from autoopt.optim.spec import Need
+from autoopt.records import BASELINE, Choice, Recommendation, Settings
+
+OUR_LABELS = frozenset({"matrices", "weights", "no decay"})
+"""Labels that `optim.groups.split` gives where the user has no groups of their own."""
+DEFAULT_NO_DECAY = ("bias", "norm", "embedding")
+"""What `split` leaves without weight decay unless told otherwise."""
+
+
+def call_arguments(choice: Choice) -> dict[str, Any]:
+    """Constructor arguments as Python has them: sequences, lists in YAML, are tuples."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in choice.arguments.items()}
+
+
+def target_arguments(rec: Recommendation) -> list[str]:
+    """What followed `--` on the command line."""
+    return [str(item) for item in rec.provenance.get("arguments", [])]
+
+
+def keeps_optimizer(rec: Recommendation) -> bool:
+    """The baseline was chosen: the user's own optimizer, or AdamW at 1e-3 (with its rate changed, perhaps)."""
+    return rec.recommendation.optimizer == BASELINE
+
+
+def keeps_groups(rec: Recommendation) -> bool:
+    """The user's own parameter groups are kept: several, or fewer parameters than the model has."""
+    if keeps_optimizer(rec) or rec.workload.baseline.source != "configure_optimizers":
+        return False
+    groups = rec.recommendation.groups
+    whole = sum(group.parameters for group in groups) == rec.workload.trainable
+    return not whole or any(group.label not in OUR_LABELS for group in groups)
+
+
+def keeps_schedule(rec: Recommendation) -> bool:
+    """The user's own scheduler is kept."""
+    return rec.recommendation.schedule == "yours" and rec.workload.baseline.schedule is not None
+
+
+def needs(rec: Recommendation) -> frozenset[Need]:
+    """What the optimizer asks of a training loop; nothing is known of one that is not in the table."""
+    name = rec.workload.baseline.registry_name if keeps_optimizer(rec) else rec.recommendation.optimizer
+    try:
+        return registry.get(name).needs if name is not None else frozenset()
+    except (OptimizerUnavailable, UnknownOptimizer):  # of a package that this machine lacks
+        return frozenset()
+
+
+def second_order(rec: Recommendation) -> bool:
+    """The optimizer differentiates twice: it takes the loss as a closure, as `training.train` gives it."""
+    own = keeps_optimizer(rec)
+    name = rec.workload.baseline.registry_name if own else rec.recommendation.optimizer
+    if name is None or Need.SECOND_ORDER not in needs(rec):
+        return False
+    return registry.get(name).target.startswith("autoopt.")
+
+
+def has_modes(rec: Recommendation) -> bool:
+    """The optimizer keeps two sets of weights, and is told which one is wanted (schedule-free)."""
+    return Need.TRAIN_EVAL_MODE in needs(rec)
+
+
+def several_rates(rec: Recommendation) -> bool:
+    """Some parameter groups have a multiple of the base rate."""
+    return any(group.lr_scale != 1 for group in rec.recommendation.groups)
+
+
+def settings_of(rec: Recommendation) -> Settings:
+    """The settings of the real run, with what the configuration sets otherwise."""
+    return options.applied(rec.recommendation.hyper, rec.settings)
+
+
+def schedule_of(rec: Recommendation) -> str:
+    """The kind for `schedule.multiplier`; as in trials, "yours" without a scheduler of theirs is cosine."""
+    return "cosine" if rec.recommendation.schedule == "yours" else rec.recommendation.schedule
