@@ -141,6 +141,7 @@ def prepare(
         limits=limits(policy),
         timed=report.relative_step_seconds,
         earlier=earlier,
+        paired=report.pairing != "none",
     )
     return planner, plan
 

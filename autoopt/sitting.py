@@ -214,12 +214,13 @@ class _Session:
 
     def _write(self, recommendation: Recommendation, planner: Planner) -> None:
         from autoopt.files import write_text
-        from autoopt.report import html, recipe, snippet
+        from autoopt.report import html, loop_script, recipe, snippet
 
         write_text(self.run.recommendation, recipe.dump(recommendation))
         script = None
-        if self.report.kind != "callables":
-            script = snippet.script(recommendation, self.run.folder)
+        if not snippet.in_program(recommendation):
+            write = loop_script.script if self.report.kind == "own loop" else snippet.script
+            script = write(recommendation, self.run.folder)
             write_text(self.run.script, script)
         write_text(self.run.report, html.render(recommendation, planner.results, script))
 

@@ -64,7 +64,8 @@ def recommend(e: Evidence) -> Recommendation:
     )
     choice, notes = _carried(e, verdict)
     promised = promise(
-        e.planner.results,
+        # What a loop of the user's own reports beside a metric (the loss of a policy, of a generator) promises nothing.
+        [] if e.report.kind == "own loop" and e.score.metric else e.planner.results,
         choice.optimizer,
         choice.hyper,
         e.total,
@@ -93,7 +94,13 @@ def recommend(e: Evidence) -> Recommendation:
         race=rounds(e.planner),
         rates=rate_curves(e, verdict, promised.bands),
         provenance=e.provenance,
-        notes=[*e.notes, *offered.of(e.policy.tune, e.report).notes, *assumed(e), *notes, *promised.notes],
+        notes=[
+            *e.notes,
+            *offered.of(e.policy.tune, e.report).notes,
+            *assumed(e),
+            *notes,
+            *(promised.notes if promised.bands or e.report.kind != "own loop" else []),
+        ],
         complete=e.complete,
     )
 

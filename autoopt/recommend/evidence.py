@@ -47,7 +47,9 @@ class Evidence:
     @cached_property
     def paired(self) -> bool:
         """Whether trials of one seed were proven to see the same batches."""
-        return paired(self.planner.results)
+        if self.report.pairing == "digests":
+            return paired(self.planner.results)
+        return self.report.pairing == "yours"
 
     @property
     def total(self) -> int:

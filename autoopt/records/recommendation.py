@@ -66,7 +66,10 @@ class Recommendation(Record):
         handover.save(self, path)
 
     def build(self, model: nn.Module) -> tuple[Optimizer, LRScheduler]:
-        """The recommended optimizer over `model`'s parameters, and its schedule, stepped once a step."""
+        """The recommended optimizer over `model`'s parameters, and its schedule, stepped once a step.
+
+        For a loop of your own (`tune`) also over parameters, or groups of them.
+        """
         from autoopt.report import handover
 
         return handover.build(self, model)

@@ -66,7 +66,7 @@ class WorkloadReport(Record):
     """What is known once a worker has loaded the user's file and run a step."""
 
     target: str
-    kind: Literal["functions", "lightning", "huggingface", "callables"]
+    kind: Literal["functions", "lightning", "huggingface", "callables", "own loop"]
     settings: Settings
     baseline: Baseline
     device: str
@@ -84,6 +84,10 @@ class WorkloadReport(Record):
     initial_loss: float = Field(description="validation loss before training (prequential: first_loss)")
     restore: Literal["in_place", "rebuilt"]
     reproducible_data: bool
+    pairing: Literal["digests", "yours", "none"] = Field(
+        "digests",
+        description="what says that trials of a seed saw the same batches: their digests, the user, or nothing",
+    )
     unavailable: dict[str, str] = Field(default={}, description="optimizer -> why it cannot be used here")
     warnings: list[str] = Field(default=[])
     modules: dict[str, str] = Field(default={}, description="project file -> sha256 of its content")

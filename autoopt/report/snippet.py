@@ -32,6 +32,13 @@ def target_arguments(rec: Recommendation) -> list[str]:
     return [str(item) for item in rec.provenance.get("arguments", [])]
 
 
+def in_program(rec: Recommendation) -> bool:
+    """What was tuned lives in a running program, so that no script could import it."""
+    return rec.workload.kind == "callables" or (
+        rec.workload.kind == "own loop" and rec.workload.target == "tune"
+    )
+
+
 def keeps_optimizer(rec: Recommendation) -> bool:
     """The baseline was chosen: the user's own optimizer, or AdamW at 1e-3 (with its rate changed, perhaps)."""
     return rec.recommendation.optimizer == BASELINE
@@ -40,6 +47,8 @@ def keeps_optimizer(rec: Recommendation) -> bool:
 def keeps_groups(rec: Recommendation) -> bool:
     """The user's own parameter groups are kept: several, or fewer parameters than the model has."""
     if keeps_optimizer(rec) or rec.workload.baseline.source != "configure_optimizers":
+        return False
+    if rec.workload.kind == "own loop":  # what make_optimizer is given says the groups
         return False
     groups = rec.recommendation.groups
     whole = sum(group.parameters for group in groups) == rec.workload.trainable

@@ -53,6 +53,7 @@ class Planner:
         limits: from the policy.
         timed: registry name -> seconds of a step over AdamW's, where they were timed before the trials.
         earlier: runs whose trials inform the belief, so that the budget is not spent on what is known.
+        paired: whether trials of one seed see the same weights and data.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Planner:
         limits: Limits | None = None,
         timed: Mapping[str, float] | None = None,
         earlier: Sequence[Earlier] = (),
+        paired: bool = True,
     ) -> None:
         self.arms, self.specs, self.layout, self.plan = arms, specs, layout, plan
         self.costs, self.score = costs, score
@@ -85,7 +87,7 @@ class Planner:
         self.results: list[TrialResult] = []
         self.pace = Pace(costs, specs, timed)
         self.race = Race(arms, seed)
-        self.field = Field(prior, arms, total, own, earlier)
+        self.field = Field(prior, arms, total, own, earlier, paired=paired)
         self.moves = Moves(self.field, self.race, layout, self.pace, epoch)
         self.informed = any(run.trials for run in earlier)
         self.leaders = Leaders(self.field, self.race, total)

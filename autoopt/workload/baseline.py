@@ -66,7 +66,12 @@ class Schedule:
 
 def default(model: nn.Module) -> UserOptimizer:
     """AdamW at 1e-3 with torch's other defaults: the baseline of those who have none."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=DEFAULT_LR)
+    return default_over([p for p in model.parameters() if p.requires_grad])
+
+
+def default_over(parameters: list[Any]) -> UserOptimizer:
+    """The same over parameters, or over groups of them."""
+    optimizer = torch.optim.AdamW(parameters, lr=DEFAULT_LR)
     return UserOptimizer(optimizer, None, "AdamW", _hyper(optimizer), "adamw", "default")
 
 

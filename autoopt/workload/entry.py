@@ -11,11 +11,12 @@ from torch import nn
 
 from autoopt.errors import WorkloadError
 from autoopt.records import Flags
-from autoopt.workload import contract
+from autoopt.workload import contract, own_loop
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
 from autoopt.workload.guard import Guard
 from autoopt.workload.loading import open_project
+from autoopt.workload.own_loop import OwnLoop
 from autoopt.workload.workload import Workload
 
 
@@ -33,11 +34,30 @@ def load(target: str, args: Sequence[str] = (), flags: Flags | None = None, devi
         UserCodeError: the user's code raised.
         DeviceError: there is no such device.
     """
+    found = load_any(target, args, flags, device)
+    if isinstance(found, OwnLoop):
+        found.close()
+        raise WorkloadError(
+            f"{target} has a training loop of its own, and no model for ours.",
+            "`autoopt profile` and `autoopt check` take it; what asks for a model does not.",
+        )
+    return found
+
+
+def load_any(
+    target: str, args: Sequence[str] = (), flags: Flags | None = None, device: str = "cpu"
+) -> Workload | OwnLoop:
+    """As `load`, and a file with `run(make_optimizer, steps, seed, report)` as what it is.
+
+    Raises: as `load`.
+    """
     guard = Guard()
     begin = time.perf_counter()
     project = open_project(target, args)
     try:
         seconds = time.perf_counter() - begin
+        if own_loop.is_one(project.source):
+            return own_loop.read(project, flags or Flags(), device, guard)
         given = contract.read(project.source, project.label)
         workload = Workload(given, project.code, flags or Flags(), device, target, project, guard)
     except BaseException:

@@ -23,6 +23,7 @@ from autoopt.workload.calibrate import Calibration, calibrate, synchronize, time
 from autoopt.workload.data import describe, samples
 
 if TYPE_CHECKING:
+    from autoopt.workload.loading import Project
     from autoopt.workload.workload import Workload
 
 _SEED = 0
@@ -187,11 +188,16 @@ def _dtypes(model: nn.Module) -> Counter[str]:
 
 def digests(workload: Workload) -> dict[str, str]:
     """File of the user's project, relative to its folder -> sha256 of what was imported from it."""
-    if workload.project is None:
+    return digests_of(workload.project)
+
+
+def digests_of(project: Project | None) -> dict[str, str]:
+    """The same of a project; nothing of objects of this process."""
+    if project is None:
         return {}
-    root = workload.project.code.root
+    root = project.code.root
     found = {}
-    for file in workload.project.modules().values():
+    for file in project.modules().values():
         path = file.resolve()
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
