@@ -197,6 +197,8 @@ class _Session:
     def _evidence(self, planner: Planner, finished: bool) -> Evidence:
         job = self.job
         more: dict[str, Any] = {"budget_seconds": job.budget, "arguments": job.arguments}
+        if job.flags.checkpoint:
+            more["checkpoint"] = job.flags.checkpoint
         if self.taken:
             more["prior"] = priors.summary(self.taken, self.told, planner)
         return Evidence(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from autoopt import options
+from autoopt.recommend import midrun
 from autoopt.recommend.assumed import assumed
 from autoopt.recommend.effort import efforts, spent
 from autoopt.recommend.evidence import Evidence, paired
@@ -81,7 +82,7 @@ def recommend(e: Evidence) -> Recommendation:
         promise=promised.bands,
         against_yours=gain(e, verdict),
         confidence=_confidence(e, verdict),
-        reason=_reason(e, verdict) + beside(e, choice.hyper),
+        reason=_reason(e, verdict) + beside(e, choice.hyper) + midrun.way(e.report, choice),
         optimizers=rows(e, verdict),
         cut={**e.planner.plan.cut, **cut},
         settings=e.report.settings,

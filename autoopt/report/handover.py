@@ -37,12 +37,17 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
             what its `make_optimizer` takes: parameters, or groups of them.
 
     Raises:
-        UsageError: something of the user's own is kept, and there is no file to get it from.
+        UsageError: a half-trained net goes on as it is; or something of the user's own is kept, and there is no file to get it from.
         WorkloadError: the user's file cannot be loaded any more.
     """
     from torch.optim.lr_scheduler import LambdaLR
 
     choice = rec.recommendation
+    if snippets.goes_on(rec):
+        raise UsageError(
+            "The answer is to keep what you have, so there is no optimizer to build.",
+            "Go on with your own, its state and its schedule.",
+        )
     own_optimizer, own_groups = snippets.keeps_optimizer(rec), snippets.keeps_groups(rec)
     yours = _yours(rec, model) if own_optimizer or own_groups or snippets.keeps_schedule(rec) else None
     if own_optimizer and yours is not None:

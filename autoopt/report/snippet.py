@@ -57,7 +57,13 @@ def keeps_groups(rec: Recommendation) -> bool:
 
 def keeps_schedule(rec: Recommendation) -> bool:
     """The user's own scheduler is kept."""
-    return rec.recommendation.schedule == "yours" and rec.workload.baseline.schedule is not None
+    own = rec.workload.baseline.schedule is not None or goes_on(rec)
+    return rec.recommendation.schedule == "yours" and own
+
+
+def goes_on(rec: Recommendation) -> bool:
+    """A half-trained net goes on as it is: the user's own optimizer with its state and the rest of its schedule."""
+    return keeps_optimizer(rec) and rec.workload.checkpoint is not None
 
 
 def second_order(rec: Recommendation) -> bool:
@@ -81,6 +87,9 @@ def snippet(rec: Recommendation) -> str:
     They build what `Recommendation.build` builds; the scheduler is stepped after the optimizer.
     """
     choice = rec.recommendation
+    if (saved := rec.workload.checkpoint) is not None and goes_on(rec):
+        own = _doc(rec.workload.baseline.optimizer)
+        return f"# keep what you have: go on from step {saved.step} with your own {own}, its state and its schedule\n"
     lines = _own_lines(rec) if keeps_optimizer(rec) else _table_lines(rec)
     if keeps_schedule(rec):
         lines.append(
@@ -147,7 +156,17 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         warmup=choice.warmup_steps / choice.steps,
         next_choice=next_choice(rec),
         clip=options.applied(choice.hyper, rec.settings).clip,
+        **_checkpoint(rec, folder),
     )
+
+
+def _checkpoint(rec: Recommendation, folder: str | Path) -> dict[str, Any]:
+    """Where a half-trained net lies, from `folder`, and what was trained of it."""
+    given = rec.provenance.get("checkpoint")
+    if rec.workload.checkpoint is None or given is None:
+        return {"checkpoint": None, "done": 0, "goes_on": False}
+    place = os.path.relpath(Path(str(given)).resolve(), Path(folder).resolve())
+    return {"checkpoint": place, "done": rec.workload.checkpoint.step, "goes_on": goes_on(rec)}
 
 
 def _imports(rec: Recommendation) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from autoopt.errors import WorkloadError
 from autoopt.records import Flags
+from autoopt.workload import checkpoint as checkpoints
 from autoopt.workload import contract, own_loop
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
@@ -59,7 +60,8 @@ def load_any(
         if own_loop.is_one(project.source):
             return own_loop.read(project, flags or Flags(), device, guard)
         given = contract.read(project.source, project.label)
-        workload = Workload(given, project.code, flags or Flags(), device, target, project, guard)
+        saved = checkpoints.read(flags.checkpoint) if flags and flags.checkpoint else None
+        workload = Workload(given, project.code, flags or Flags(), device, target, project, guard, saved)
     except BaseException:
         project.undo()
         guard.restore()
@@ -81,6 +83,7 @@ def from_callables(
     metric: tuple[str, str] | None = None,
     flags: Flags | None = None,
     device: str = "cpu",
+    checkpoint: Any = None,
 ) -> Workload:
     """A workload of objects in this process; `close()` leaves them as they were.
 
@@ -88,6 +91,7 @@ def from_callables(
         model: an instance, trained in place, or a function that builds one.
         train, val: loaders, re-iterables of batches, or functions that return one or an iterator.
         loss, evaluate, configure_optimizers, reset, after_step, metric: as in a file.
+        checkpoint: a path or a dictionary, see `checkpoint.read`: trainings start from it.
 
     Raises:
         WorkloadError: something of the contract is missing or unusable.
@@ -115,7 +119,10 @@ def from_callables(
         constants={} if metric is None else {"METRIC": metric},
     )
     try:
-        return Workload(given, UserCode(Path.cwd()), flags or Flags(), device, "choose", guard=guard)
+        saved = None if checkpoint is None else checkpoints.read(checkpoint)
+        return Workload(
+            given, UserCode(Path.cwd()), flags or Flags(), device, "choose", guard=guard, checkpoint=saved
+        )
     except BaseException:
         guard.restore()
         raise

@@ -229,6 +229,10 @@ def make(
             raise UsageError(
                 f"{name} is the training loop's, and {label} brings its own.", "Set it in your run()."
             )
+    if flags.checkpoint is not None:
+        raise UsageError(
+            "Only your run() could load a checkpoint.", "Load it there, and give the steps that remain."
+        )
     if flags.epochs is not None:
         raise UsageError("Only your run() knows what an epoch is.", "Give the length in steps.")
     metric = constants.get("METRIC") or (LOSS, "min")
