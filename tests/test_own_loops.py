@@ -186,7 +186,7 @@ def test_mistakes_are_told_before_trials() -> None:
         autoopt.tune(own_length, steps=30, budget=10, progress=False)
 
 
-FILE = '''
+FILE = """
 import torch
 from torch import nn
 
@@ -204,7 +204,7 @@ def run(make_optimizer, steps, seed, report):
         optimizer.step()
         report(step, loss)
     return loss.detach()
-'''
+"""
 
 
 @pytest.mark.long

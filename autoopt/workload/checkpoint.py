@@ -23,7 +23,9 @@ _OPTIMIZER = ("optimizer", "optimizer_states", "optimizer_state_dict")
 _STEP = ("step", "global_step")
 _PREFIXES = ("module.", "_orig_mod.")
 """What wrappers (DistributedDataParallel, torch.compile) put before the names of parameters."""
-_WAY_OUT = 'Save torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path).'
+_WAY_OUT = (
+    'Save torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path).'
+)
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,7 @@ class Checkpoint:
                 group["lr"] *= now
         for group in user.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        return replace(
-            user, hyper=hyper_of(user.optimizer), schedule=_tail(user.schedule, begin, now, rest)
-        )
+        return replace(user, hyper=hyper_of(user.optimizer), schedule=_tail(user.schedule, begin, now, rest))
 
     def _load(self, user: UserOptimizer) -> None:
         assert self.optimizer is not None
@@ -196,7 +196,9 @@ def _loaded(path: Path) -> Any:
 
 
 def _of_folder(path: Path) -> Checkpoint:
-    weights = next((path / n for n in ("model.safetensors", "pytorch_model.bin") if (path / n).exists()), None)
+    weights = next(
+        (path / n for n in ("model.safetensors", "pytorch_model.bin") if (path / n).exists()), None
+    )
     if weights is None:
         raise WorkloadError(
             f"{path} has neither model.safetensors nor pytorch_model.bin.",
@@ -233,7 +235,11 @@ def _of(content: Any, source: str) -> Checkpoint:
     return Checkpoint(
         source=source,
         # Copies: a live model is trained by the trials.
-        model={str(name): value.detach().to("cpu", copy=True) for name, value in state.items() if isinstance(value, Tensor)},
+        model={
+            str(name): value.detach().to("cpu", copy=True)
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        },
         optimizer=saved,
         step=_steps_of(saved) if step is None else int(step),
     )

@@ -46,7 +46,9 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
         model = workload.start(_SEED, workload.settings.steps)
     user = workload.baseline(model)
     if workload.checkpoint is not None:
-        user = workload.keep(model)  # whose rate is that of now; and a state that does not fit is told before trials
+        user = workload.keep(
+            model
+        )  # whose rate is that of now; and a state that does not fit is told before trials
     with timed(seconds, "calibrate"):
         calibration = calibrate(workload, model, _SEED, quick=quick)
     if not math.isfinite(calibration.first_loss):
@@ -154,8 +156,8 @@ def _warn(workload: Workload, model: nn.Module, calibration: Calibration, repeat
         )
     if workload.checkpoint is not None and workload.checkpoint.optimizer is None:
         workload.note(
-            f"{workload.checkpoint.source} holds no optimizer's state, so your own optimizer starts anew too, at the rate of "
-            "that step."
+            f"{workload.checkpoint.source} holds no optimizer's state, so your own optimizer starts anew too, at the rate "
+            "of that step."
         )
     if not repeats:
         workload.note(

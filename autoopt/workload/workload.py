@@ -106,7 +106,10 @@ class Workload:
 
     @cached_property
     def settings(self) -> Settings:
-        """How the real run trains, or what remains of it. Builds the model where only that tells whether there is a scheduler."""
+        """How the real run trains, or what remains of it.
+
+        Builds the model where only that tells whether there is a scheduler.
+        """
         return self._whole if self.checkpoint is None else self.checkpoint.rest(self._whole)
 
     @cached_property
@@ -281,7 +284,7 @@ class Workload:
         return found
 
     def keep(self, model: nn.Module) -> UserOptimizer:
-        """The user's optimizer as a trial of the baseline trains with it: in mid-run with its state and the rest of its schedule.
+        """The user's optimizer as a trial of the baseline has it: in mid-run with its state and the rest of its schedule.
 
         Raises: WorkloadError, as `baseline`; or the saved state is another optimizer's.
         """

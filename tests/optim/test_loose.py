@@ -32,7 +32,10 @@ def test_bare_parameters_are_told_by_their_shape(form: str) -> None:
         "one group": {"params": list(model.parameters())},
     }[form]
     found = groups_of(given)
-    assert [(g.label, len(g.params), g.decay_scale) for g in found] == [("weights", 2, 1.0), ("no decay", 4, 0.0)]
+    assert [(g.label, len(g.params), g.decay_scale) for g in found] == [
+        ("weights", 2, 1.0),
+        ("no decay", 4, 0.0),
+    ]
     assert not any(g.matrices for g in found)
 
 
@@ -63,7 +66,10 @@ def test_frozen_and_shared_parameters() -> None:
         (["weight"], "a str among its parameters"),
         ([{"lr": 0.1}], 'no "params"'),
         (
-            [{"params": [nn.Parameter(torch.zeros(1))], "lr": 1.0}, {"params": [nn.Parameter(torch.zeros(1))]}],
+            [
+                {"params": [nn.Parameter(torch.zeros(1))], "lr": 1.0},
+                {"params": [nn.Parameter(torch.zeros(1))]},
+            ],
             'only some have "lr"',
         ),
     ],

@@ -139,7 +139,10 @@ def test_a_false_claim_of_pairing_is_told() -> None:
 
     def run(make_optimizer: Any, steps: int, seed: int, report: Any) -> Any:
         return parabola(
-            make_optimizer, steps, seed, lambda s, loss: report(s, float(loss.detach()) + float(torch.rand(1, generator=free)))
+            make_optimizer,
+            steps,
+            seed,
+            lambda s, loss: report(s, float(loss.detach()) + float(torch.rand(1, generator=free))),
         )
 
     report = engine(run, PAIRED=True).load(full=True)

@@ -149,7 +149,9 @@ def test_keep_has_state_and_the_rest_of_the_schedule() -> None:
     assert state["exp_avg"].abs().sum() > 0
     assert kept.hyper["lr"] == pytest.approx(0.06)
     assert kept.schedule is not None
-    assert [kept.schedule(j / 6) for j in range(6)] == pytest.approx([(6 - j) / 6 for j in range(6)], abs=1e-6)
+    assert [kept.schedule(j / 6) for j in range(6)] == pytest.approx(
+        [(6 - j) / 6 for j in range(6)], abs=1e-6
+    )
     # Without the state: fresh, at the rate of that step.
     bare = workload(adamw, checkpoint={"model": model, "step": 4})
     again = bare.keep(bare.start(0, 6))
@@ -162,7 +164,8 @@ def test_keep_has_state_and_the_rest_of_the_schedule() -> None:
 def test_without_a_scheduler_the_kept_rate_decays_from_what_it_is() -> None:
     model, optimizer = trained()
     made = workload(
-        lambda m: torch.optim.AdamW(m.parameters(), lr=0.01), checkpoint={"model": model, "optimizer": optimizer}
+        lambda m: torch.optim.AdamW(m.parameters(), lr=0.01),
+        checkpoint={"model": model, "optimizer": optimizer},
     )
     kept = made.keep(made.start(0, 7))
     assert kept.schedule is not None
@@ -174,7 +177,8 @@ def test_without_a_scheduler_the_kept_rate_decays_from_what_it_is() -> None:
 def test_trials_do_not_train_the_saved_state() -> None:
     model, optimizer = trained()
     made = workload(
-        lambda m: torch.optim.AdamW(m.parameters(), lr=0.01), checkpoint={"model": model, "optimizer": optimizer}
+        lambda m: torch.optim.AdamW(m.parameters(), lr=0.01),
+        checkpoint={"model": model, "optimizer": optimizer},
     )
     losses = []
     for number in range(2):
@@ -206,7 +210,8 @@ def test_a_state_that_is_another_optimizers_is_refused() -> None:
 def test_the_report_says_where_trials_start() -> None:
     model, optimizer = trained()
     made = workload(
-        lambda m: torch.optim.AdamW(m.parameters(), lr=0.01), checkpoint={"model": model, "optimizer": optimizer}
+        lambda m: torch.optim.AdamW(m.parameters(), lr=0.01),
+        checkpoint={"model": model, "optimizer": optimizer},
     )
     report = made.report(quick=True)
     made.close()
