@@ -23,13 +23,13 @@ from autoopt.trials.inprocess import InProcess
 from autoopt.workload import load
 
 ROOT = Path(__file__).parents[1]
-HALF, WHOLE = 150, 300
+HALF, WHOLE = 60, 120
 
 COMMON = """
 import torch
 from torch import nn
 
-STEPS = 300
+STEPS = 120
 
 
 def build_model():
@@ -114,7 +114,7 @@ def advice(names: dict[str, Any], saved: Any, **more: Any) -> Any:
 @pytest.mark.long
 def test_a_badly_tuned_sgd_is_left() -> None:
     names = file_of(SLOW_SGD)
-    rec = advice(names, half_trained(names), budget=10, optimizers=["adamw", "sgd"])
+    rec = advice(names, half_trained(names), budget=20, optimizers=["adamw"])
     assert rec.against_yours.verdict in ("switch", "tune")
     assert f"at step {HALF}, against going on with yours" in rec.against_yours.sentence
     assert rec.against_yours.chosen < 0.5 * rec.against_yours.yours
@@ -132,11 +132,11 @@ def test_a_badly_tuned_sgd_is_left() -> None:
 @pytest.mark.long
 def test_a_good_run_near_its_end_is_kept() -> None:
     names = file_of(GOOD_ADAMW)
-    rec = advice(names, half_trained(names, 270), budget=10, optimizers=["sgd"])
+    rec = advice(names, half_trained(names, 100), budget=10, optimizers=["sgd"])
     assert rec.against_yours.verdict == "keep"
     assert rec.recommendation.optimizer == BASELINE
     assert rec.recommendation.warmup_steps == 0
-    assert "go on from step 270 with your AdamW with its state" in rec.against_yours.sentence
+    assert "go on from step 100 with your AdamW with its state" in rec.against_yours.sentence
     assert "keep what you have" in rec.snippet()
     with pytest.raises(UsageError, match="keep what you have"):
         rec.build(names["build_model"]())
@@ -147,7 +147,7 @@ def test_a_good_run_near_its_end_is_kept() -> None:
 def test_a_file_and_its_script(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configure = GOOD_ADAMW if kept else SLOW_SGD
     (tmp_path / "model.py").write_text(COMMON + configure)
-    torch.save(half_trained(file_of(configure), 270), tmp_path / "half.pt")
+    torch.save(half_trained(file_of(configure), 100), tmp_path / "half.pt")
     monkeypatch.chdir(tmp_path)
     flags = Flags(checkpoint="half.pt")
     job = Job(
@@ -161,7 +161,7 @@ def test_a_file_and_its_script(kept: bool, tmp_path: Path, monkeypatch: pytest.M
     rec = run_job(job, InProcess(load("model.py", flags=flags)))
     assert isinstance(rec, Recommendation)
     assert rec.workload.checkpoint is not None
-    assert (rec.workload.checkpoint.source, rec.workload.checkpoint.step) == ("half.pt", 270)
+    assert (rec.workload.checkpoint.source, rec.workload.checkpoint.step) == ("half.pt", 100)
     assert (rec.recommendation.optimizer == BASELINE) is kept
     script = tmp_path / "run" / "train.py"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -170,6 +170,6 @@ def test_a_file_and_its_script(kept: bool, tmp_path: Path, monkeypatch: pytest.M
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["steps"] == 30
+    assert result["steps"] == 20
     assert rec.expected.loss is not None
     assert result["val_loss"] == pytest.approx(rec.expected.loss, rel=0.5)

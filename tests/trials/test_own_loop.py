@@ -138,12 +138,10 @@ def test_a_false_claim_of_pairing_is_told() -> None:
     free = torch.Generator()
 
     def run(make_optimizer: Any, steps: int, seed: int, report: Any) -> Any:
-        return parabola(
-            make_optimizer,
-            steps,
-            seed,
-            lambda s, loss: report(s, float(loss.detach()) + float(torch.rand(1, generator=free))),
-        )
+        def noisy(step: int, loss: Any) -> None:
+            report(step, float(loss.detach()) + float(torch.rand(1, generator=free)))
+
+        return parabola(make_optimizer, steps, seed, noisy)
 
     report = engine(run, PAIRED=True).load(full=True)
     assert report is not None
