@@ -37,7 +37,8 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
             what its `make_optimizer` takes: parameters, or groups of them.
 
     Raises:
-        UsageError: a half-trained net goes on as it is; or something of the user's own is kept, and there is no file to get it from.
+        UsageError: a half-trained net goes on as it is; or something of the user's own is kept, and there is no file to
+            get it from.
         WorkloadError: the user's file cannot be loaded any more.
     """
     from torch.optim.lr_scheduler import LambdaLR

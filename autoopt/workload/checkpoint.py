@@ -109,8 +109,8 @@ class Checkpoint:
             rest: of what remains.
 
         Returns:
-            The optimizer at the rate of this step; its schedule falls from 1 on. Without a scheduler of theirs the rate decays
-            as the settings say, without warm-up.
+            The optimizer at the rate of this step; its schedule falls from 1 on. Without a scheduler of theirs the rate
+            decays as the settings say, without warm-up.
 
         Raises:
             WorkloadError: the state is another optimizer's.
