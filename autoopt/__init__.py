@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autoopt.own_loops import tune as tune
     from autoopt.pipeline import choose as choose
     from autoopt.pipeline import profile as profile
     from autoopt.records import Recommendation as Recommendation
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {"choose": "pipeline", "profile": "pipeline", "Recommendation": "records", "Watch": "watch"}
+_HOMES = {
+    "choose": "pipeline",
+    "profile": "pipeline",
+    "tune": "own_loops",
+    "Recommendation": "records",
+    "Watch": "watch",
+}
 
-__all__ = ["Recommendation", "Watch", "__version__", "choose", "profile"]
+__all__ = ["Recommendation", "Watch", "__version__", "choose", "profile", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -120,7 +120,8 @@ def prepare(
         arms[name] = Arm(name, start | extra.start, ranges, ladders=extra.ladders)
     usual = {name: math.log10(arm.start["lr"]) for name, arm in arms.items() if "lr" in arm.start}
     # One that trains under other options is nothing that is believed of its class.
-    if own is None or own[0] not in arms or extra.start:
+    # Nor is one that goes on with its state anything that is believed of one that starts.
+    if own is None or own[0] not in arms or extra.start or report.checkpoint is not None:
         own, usual[BASELINE] = None, math.log10(report.baseline.hyper.get("lr") or 1e-3)
     planner = Planner(
         arms,
@@ -128,7 +129,7 @@ def prepare(
         layout,
         plan,
         costs,
-        score.make(report.initial_loss, settings.metric, done),
+        score.make(_no_training(report), settings.metric, done),
         Prior(knowledge.shipped() if known is None else known, usual, report.trainable),
         total=settings.steps,
         deadline=deadline,
@@ -141,8 +142,19 @@ def prepare(
         limits=limits(policy),
         timed=report.relative_step_seconds,
         earlier=earlier,
+        paired=report.pairing != "none",
+        midrun=report.checkpoint is not None,
     )
     return planner, plan
+
+
+def _no_training(report: WorkloadReport) -> float:
+    """The loss at and above which a trial counts as diverged: that before training.
+
+    A half-trained net may end a little above where it began, so there it is twice that.
+    """
+    loss = report.initial_loss
+    return loss if report.checkpoint is None else loss + abs(loss)
 
 
 def _own(report: WorkloadReport, specs: dict[str, OptimSpec]) -> tuple[str, Hyper] | None:

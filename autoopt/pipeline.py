@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ def profile(
     resume: bool = False,
     accept_changes: bool = False,
     prior: str | Path | Sequence[str | Path] = (),
+    checkpoint: str | Path | None = None,
     args: Sequence[str] = (),
     progress: bool = True,
     **flags: Any,
@@ -57,6 +58,8 @@ def profile(
         prior: folder of an earlier run, or several: of this model, or of a sibling of another size or with other data.
             Its trials inform the belief; what is recommended is still trained here. Not with a run that compared by
             another metric.
+        checkpoint: a half-trained net, with its optimizer's state: whether to go on as it is, or to change now. `steps`
+            is then the whole run, and what remains is tuned.
         args: handed to the function of a "package.module:function" target.
         progress: whether to show plan and progress on stderr.
         flags: accumulate, clip, schedule, warmup: see `records.Flags`.
@@ -80,7 +83,13 @@ def profile(
         budget=budget,
         policy=policy,
         limit=limit,
-        flags=Flags(steps=steps, epochs=epochs, precision=precision, **flags),
+        flags=Flags(
+            steps=steps,
+            epochs=epochs,
+            precision=precision,
+            checkpoint=None if checkpoint is None else str(checkpoint),
+            **flags,
+        ),
         arguments=args,
         optimizers=optimizers,
         seed=seed,
@@ -111,6 +120,7 @@ def choose(
     out: str | Path | None = None,
     prior: str | Path | Sequence[str | Path] = (),
     configure_optimizers: Callable[..., Any] | None = None,
+    checkpoint: str | Path | Mapping[str, Any] | None = None,
     progress: bool = True,
     **flags: Any,
 ) -> Recommendation:
@@ -129,6 +139,7 @@ def choose(
         out: where to write the four files; nothing is kept unless given.
         prior: as in `profile`.
         configure_optimizers: today's optimizer, `configure_optimizers(model)`: the baseline.
+        checkpoint: as in `profile`, or a dictionary with "model" and, if there, "optimizer" and "step".
         progress: whether to show plan and progress on stderr.
 
     Returns:
@@ -152,7 +163,8 @@ def choose(
         from autoopt.trials.inprocess import InProcess
         from autoopt.workload import from_callables
 
-        settings = Flags(steps=steps, **flags)
+        named = str(checkpoint) if isinstance(checkpoint, str | Path) else None
+        settings = Flags(steps=steps, checkpoint=named, **flags)
         chosen = devices(device)[0]
         job = Job(
             target="choose",
@@ -176,6 +188,7 @@ def choose(
             configure_optimizers=configure_optimizers,
             flags=settings,
             device=chosen.name,
+            checkpoint=checkpoint,
         )
         stack.callback(workload.close)
         engine = partial(WorkloadEngine, timing_seconds=TIMING_SHARE * job.budget)

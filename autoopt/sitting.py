@@ -197,6 +197,8 @@ class _Session:
     def _evidence(self, planner: Planner, finished: bool) -> Evidence:
         job = self.job
         more: dict[str, Any] = {"budget_seconds": job.budget, "arguments": job.arguments}
+        if job.flags.checkpoint:
+            more["checkpoint"] = job.flags.checkpoint
         if self.taken:
             more["prior"] = priors.summary(self.taken, self.told, planner)
         return Evidence(
@@ -214,13 +216,15 @@ class _Session:
 
     def _write(self, recommendation: Recommendation, planner: Planner) -> None:
         from autoopt.files import write_text
-        from autoopt.report import html, recipe
+        from autoopt.report import html, loop_script, recipe
         from autoopt.report import script as scripts
+        from autoopt.report.snippets import facts
 
         write_text(self.run.recommendation, recipe.dump(recommendation))
         script = None
-        if self.report.kind != "callables":
-            script = scripts.script(recommendation, self.run.folder)
+        if not facts.in_program(recommendation):
+            write = loop_script.script if self.report.kind == "own loop" else scripts.script
+            script = write(recommendation, self.run.folder)
             write_text(self.run.script, script)
         write_text(self.run.report, html.render(recommendation, planner.results, script))
 

@@ -70,6 +70,10 @@ def profile(
             help="Folder of an earlier run, of this model or a sibling, that informs this one. Repeatable."
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A half-trained net: keep its optimizer, or change now? --steps is the whole run."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Resume although code or settings changed.")
@@ -95,9 +99,10 @@ def profile(
         clip=clip,
         schedule=schedule,
         warmup=warmup,
+        checkpoint=None if checkpoint is None else str(checkpoint),
     )
     if daemon:
-        _refuse(out=out, resume=resume, accept_changes=accept_changes, dry_run=dry_run)
+        _refuse(checkpoint=checkpoint, out=out, resume=resume, accept_changes=accept_changes, dry_run=dry_run)
         from autoopt.cli.following import run_there
 
         return run_there(

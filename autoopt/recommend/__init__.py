@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from autoopt import options
+from autoopt.recommend import midrun
 from autoopt.recommend.assumed import assumed
 from autoopt.recommend.effort import efforts, spent
 from autoopt.recommend.evidence import Evidence, paired
@@ -64,7 +65,8 @@ def recommend(e: Evidence) -> Recommendation:
     )
     choice, notes = _carried(e, verdict)
     promised = promise(
-        e.planner.results,
+        # What a loop of the user's own reports beside a metric (the loss of a policy, of a generator) promises nothing.
+        [] if e.report.kind == "own loop" and e.score.metric else e.planner.results,
         choice.optimizer,
         choice.hyper,
         e.total,
@@ -80,7 +82,7 @@ def recommend(e: Evidence) -> Recommendation:
         promise=promised.bands,
         against_yours=gain(e, verdict),
         confidence=_confidence(e, verdict),
-        reason=_reason(e, verdict) + beside(e, choice.hyper),
+        reason=_reason(e, verdict) + beside(e, choice.hyper) + midrun.way(e.report, choice),
         optimizers=rows(e, verdict),
         cut={**e.planner.plan.cut, **cut},
         settings=e.report.settings,
@@ -93,7 +95,13 @@ def recommend(e: Evidence) -> Recommendation:
         race=rounds(e.planner),
         rates=rate_curves(e, verdict, promised.bands),
         provenance=e.provenance,
-        notes=[*e.notes, *offered.of(e.policy.tune, e.report).notes, *assumed(e), *notes, *promised.notes],
+        notes=[
+            *e.notes,
+            *offered.of(e.policy.tune, e.report).notes,
+            *assumed(e),
+            *notes,
+            *(promised.notes if promised.bands or e.report.kind != "own loop" else []),
+        ],
         complete=e.complete,
     )
 

@@ -14,7 +14,7 @@ def assumed(e: Evidence) -> list[str]:
             "lower learning rate, and may rank the optimizers otherwise (--steps)"
         )
     seen = e.planner.costs.eval_batches(e.steps or e.total)
-    if seen is not None:
+    if seen is not None and e.report.kind != "own loop":
         notes.append(
             f"validation used {seen} of {e.report.validation_batches} batches, the same for all, so as not to take more "
             "than a fifth of a trial's time"

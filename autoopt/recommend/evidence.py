@@ -47,7 +47,9 @@ class Evidence:
     @cached_property
     def paired(self) -> bool:
         """Whether trials of one seed were proven to see the same batches."""
-        return paired(self.planner.results)
+        if self.report.pairing == "digests":
+            return paired(self.planner.results)
+        return self.report.pairing == "yours"
 
     @property
     def total(self) -> int:
@@ -146,6 +148,8 @@ class Evidence:
         if optimizer != BASELINE:
             return self.specs[optimizer].title
         own = self.report.baseline.source == "configure_optimizers"
+        if own and self.report.checkpoint is not None and self.report.checkpoint.optimizer:
+            return "your own optimizer with its state"
         return "your own optimizer" if own else "AdamW at its default"
 
     def slope(self, optimizer: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from autoopt.recommend import midrun
 from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import words
 from autoopt.records import BASELINE, Gain, WorkloadReport
@@ -36,7 +37,9 @@ def gain(e: Evidence, verdict: Verdict) -> Gain:
             chosen=_value(e, own),
             low=before.low,
             high=before.high,
-            sentence=f"keep what you have ({_named(e.report)}): {what} {words(_value(e, own))}, and nothing "
+            sentence=midrun.keep(e.report, what, words(_value(e, own)))
+            if e.report.checkpoint
+            else f"keep what you have ({_named(e.report)}): {what} {words(_value(e, own))}, and nothing "
             "that was tried is shown to be better",
         )
     return _against(e, chosen, own, what)
@@ -50,6 +53,7 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
     tuning = None if middle is None else sign * (yours - middle)
     switching = None if middle is None else sign * (middle - ours)
     low, high = sorted(e.score.unit(base + end) for end in gap.interval())
+    same = chosen[0] == e.report.baseline.registry_name
     who = "yours" if e.report.baseline.source == "configure_optimizers" else "AdamW at its default"
     parts = (
         f", of which {words(tuning)} from tuning and {words(switching)} from switching"
@@ -58,8 +62,9 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
     )
     sure = gap.probability_below(0.0)
     doubt = "" if sure >= _SHOWN else f"; not decided, better with {100 * sure:.0f} % probability"
+    begin = midrun.switch(e.report, same) if e.report.checkpoint else f"against {who}"
     return Gain(
-        verdict="tune" if chosen[0] == e.report.baseline.registry_name else "switch",
+        verdict="tune" if same else "switch",
         yours=yours,
         chosen=ours,
         low=low,
@@ -67,7 +72,7 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
         from_tuning=tuning,
         from_switching=switching,
         paired=gap.paired,
-        sentence=f"against {who}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts}{doubt}",
+        sentence=f"{begin}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts}{doubt}",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoopt import options
 from autoopt.optim.spec import Need
 from autoopt.recommend.evidence import Evidence
-from autoopt.records import Choice, Hyper
+from autoopt.records import BASELINE, Choice, Hyper
 from autoopt.schedule import warmup_steps
 from autoopt.tuning import options as offered
 
@@ -28,6 +28,8 @@ def handed_on(
         low, high = min(10 ** rates[0], hyper["lr"]), max(10 ** rates[1], hyper["lr"])
         around = (float(f"{low:.2g}"), float(f"{high:.2g}"))
     spec = e.specs.get(name)
+    # What goes on in mid-run has the rest of its own schedule, and is warm.
+    goes_on = name == BASELINE and e.report.checkpoint is not None
     if spec is not None:
         class_, arguments = spec.target, spec.arguments(options.own(hyper))
     else:
@@ -42,8 +44,12 @@ def handed_on(
         lr_interval=around,
         groups=e.report.groups,
         no_decay=list(e.policy.no_decay),
-        schedule="constant" if spec and Need.OWN_SCHEDULE in spec.needs else settings.schedule,
-        warmup_steps=warmup_steps(settings.warmup, settings.steps),
+        schedule="constant"
+        if spec and Need.OWN_SCHEDULE in spec.needs
+        else "yours"
+        if goes_on
+        else settings.schedule,
+        warmup_steps=0 if goes_on else warmup_steps(settings.warmup, settings.steps),
         steps=settings.steps,
         tuned=tuned,
     )

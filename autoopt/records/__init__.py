@@ -27,7 +27,7 @@ from autoopt.records.recommendation import Recommendation
 from autoopt.records.settings import Flags, Origin, Settings
 from autoopt.records.story import Effort, More, RateCurve, RatePoint, Round, Spent
 from autoopt.records.trials import DeviceUse, Outcome, Shortage, Speed, Timing, TrialResult, TrialSpec
-from autoopt.records.workload import Baseline, GroupRecord, StepCost, StepCosts, WorkloadReport
+from autoopt.records.workload import Baseline, GroupRecord, StartedFrom, StepCost, StepCosts, WorkloadReport
 
 __all__ = [
     "BASELINE",
@@ -66,6 +66,7 @@ __all__ = [
     "Spent",
     "StageEnded",
     "StagePlan",
+    "StartedFrom",
     "StepCost",
     "StepCosts",
     "Timing",

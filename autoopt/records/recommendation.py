@@ -86,7 +86,8 @@ class Recommendation(Record):
         (the optimizer itself, its groups, its schedule) is made by their `configure_optimizers`.
 
         Args:
-            model: any model with the structure that was profiled; on its device already.
+            model: any model with the structure that was profiled; on its device already. For a loop of your own
+                (`tune`) also parameters, or groups of them.
 
         Raises:
             UsageError: something of the user's own is kept, and there is no file to get it from.

@@ -34,3 +34,4 @@ class Flags(Record):
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     schedule: Literal["cosine", "linear", "constant", "wsd"] | None = None
     warmup: float | None = Field(None, description="< 1: share of the run; >= 1: steps of the real run")
+    checkpoint: str | None = Field(None, description="file of a half-trained net: what remains is tuned")

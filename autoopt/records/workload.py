@@ -62,11 +62,20 @@ class StepCosts(Record):
     optimizers: list[StepCost]
 
 
+class StartedFrom(Record):
+    """The half-trained net that trials start from; `settings.steps` is then what remains of the run."""
+
+    source: str = Field(description="the file's name")
+    step: int = Field(description="optimizer steps that were taken")
+    whole: int = Field(description="steps of the whole run")
+    optimizer: bool = Field(description="whether the optimizer's state was saved too")
+
+
 class WorkloadReport(Record):
     """What is known once a worker has loaded the user's file and run a step."""
 
     target: str
-    kind: Literal["functions", "lightning", "huggingface", "callables"]
+    kind: Literal["functions", "lightning", "huggingface", "callables", "own loop"]
     settings: Settings
     baseline: Baseline
     device: str
@@ -84,6 +93,11 @@ class WorkloadReport(Record):
     initial_loss: float = Field(description="validation loss before training (prequential: first_loss)")
     restore: Literal["in_place", "rebuilt"]
     reproducible_data: bool
+    pairing: Literal["digests", "yours", "none"] = Field(
+        "digests",
+        description="what says that trials of a seed saw the same batches: their digests, the user, or nothing",
+    )
+    checkpoint: StartedFrom | None = Field(None, description="None: trials start from initial weights")
     unavailable: dict[str, str] = Field(default={}, description="optimizer -> why it cannot be used here")
     warnings: list[str] = Field(default=[])
     modules: dict[str, str] = Field(default={}, description="project file -> sha256 of its content")

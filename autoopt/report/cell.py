@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from autoopt.records import Recommendation
-from autoopt.report import rate_svg, snippet, words
+from autoopt.report import rate_svg, snippets, words
 
 
 def html(rec: Recommendation) -> str:
@@ -22,7 +22,7 @@ def html(rec: Recommendation) -> str:
         rows=[row for row in rec.optimizers if row.optimizer not in rec.cut and row.expected is not None],
         plot=Markup(rate_svg.draw(rec)),
         legend=rate_svg.legend(rec),
-        snippet=snippet.snippet(rec),
+        snippet=snippets.snippet(rec).text,
         rate_of=lambda row: words.rate_of(row, rec),
         name_of=lambda name: words.name_of(name, rec),
     )

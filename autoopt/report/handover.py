@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import UsageError
-from autoopt.records import Recommendation
+from autoopt.records import BASELINE, Flags, Recommendation
 from autoopt.report import cell, recipe, snippets
 from autoopt.report.snippets import facts
 from autoopt.schedule import multiplier
@@ -38,15 +38,22 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
 
     Args:
         rec: as made or loaded.
-        model: any model with the structure that was profiled; on its device already.
+        model: any model with the structure that was profiled; on its device already. For a loop of the user's own also
+            what its `make_optimizer` takes: parameters, or groups of them.
 
     Raises:
-        UsageError: something of the user's own is kept, and there is no file to get it from.
+        UsageError: a half-trained net goes on as it is; or something of the user's own is kept, and there is no file to
+            get it from.
         WorkloadError: the user's file cannot be loaded any more.
     """
     from torch.optim.lr_scheduler import LambdaLR
 
     choice = rec.recommendation
+    if facts.goes_on(rec):
+        raise UsageError(
+            "The answer is to keep what you have, so there is no optimizer to build.",
+            "Go on with your own, its state and its schedule.",
+        )
     own_optimizer, own_groups = facts.keeps_optimizer(rec), facts.keeps_groups(rec)
     yours = _yours(rec, model) if own_optimizer or own_groups or facts.keeps_schedule(rec) else None
     if own_optimizer and yours is not None:
@@ -64,25 +71,38 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
 
 def _from_table(rec: Recommendation, model: nn.Module, user: Optimizer | None) -> Optimizer:
     from autoopt.optim import build, groups, registry
+    from autoopt.optim.loose import groups_of
 
     choice = rec.recommendation
     # The recommendation's own class and arguments hold, also where a later version has other defaults.
     spec = replace(
         registry.get(choice.optimizer), target=choice.class_, defaults=facts.call_arguments(choice)
     )
-    return build.build(spec, groups.split(model, no_decay=choice.no_decay, user=user), {})
+    parts = (
+        groups_of(model, no_decay=choice.no_decay)
+        if rec.workload.kind == "own loop"
+        else groups.split(model, no_decay=choice.no_decay, user=user)
+    )
+    return build.build(spec, parts, {})
 
 
 def _yours(rec: Recommendation, model: nn.Module) -> Any:
     if rec.workload.baseline.source == "default":
+        if rec.workload.kind == "own loop":
+            from autoopt.optim.loose import groups_of
+            from autoopt.workload.baseline import default_over
+
+            return default_over([p for group in groups_of(model) for p in group.params])
         from autoopt.workload.baseline import default
 
         return default(model)
-    if rec.workload.kind == "callables":
+    if facts.in_program(rec):
         raise UsageError(
             "The recommendation keeps parts of your own optimizer, which only your program can build.",
             "Build yours as before, and take what differs from recommendation.recommendation.",
         )
+    if rec.workload.kind == "own loop":
+        return _of_loop(rec, model)
     from autoopt.workload import load as load_workload
 
     device = str(next(model.parameters()).device)
@@ -91,6 +111,25 @@ def _yours(rec: Recommendation, model: nn.Module) -> Any:
         return workload.baseline(model)
     finally:
         workload.close()
+
+
+def _of_loop(rec: Recommendation, given: Any) -> Any:
+    """The user's own optimizer over what `make_optimizer` would be given, from the file with their loop."""
+    from autoopt.workload.entry import load_any
+    from autoopt.workload.own_loop import OwnLoop
+
+    loop = load_any(rec.workload.target, facts.target_arguments(rec), Flags(steps=rec.recommendation.steps))
+    try:
+        if not isinstance(loop, OwnLoop):
+            raise UsageError(
+                f"{rec.workload.target} has no run() any more.", "Restore the file that was profiled."
+            )
+        maker = loop.maker(BASELINE, {}, rec.recommendation.steps)
+        for group in maker(given).param_groups:
+            group["lr"] = group["initial_lr"]
+        return maker.made[0].user
+    finally:
+        loop.close()
 
 
 def _shape(rec: Recommendation, yours: Any) -> Callable[[int], float]:

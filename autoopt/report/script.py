@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -12,6 +13,7 @@ from autoopt.errors import UsageError
 from autoopt.records import BASELINE, Recommendation
 from autoopt.report.snippets.facts import (
     call_arguments,
+    goes_on,
     keeps_groups,
     keeps_optimizer,
     keeps_schedule,
@@ -55,7 +57,7 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         imports=_imports(rec),
         class_name=class_name,
         arguments=call_arguments(choice),
-        target=_target(target or rec.workload.target, Path(folder)),
+        target=target_from(target or rec.workload.target, Path(folder)),
         is_file=":" not in Path(target or rec.workload.target).name,
         project=os.path.relpath(Path.cwd(), Path(folder).resolve()),
         target_arguments=target_arguments(rec),
@@ -70,7 +72,17 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         warmup=choice.warmup_steps / choice.steps,
         next_choice=next_choice(rec),
         clip=options.applied(choice.hyper, rec.settings).clip,
+        **_checkpoint(rec, folder),
     )
+
+
+def _checkpoint(rec: Recommendation, folder: str | Path) -> dict[str, Any]:
+    """Where a half-trained net lies, from `folder`, and what was trained of it."""
+    given = rec.provenance.get("checkpoint")
+    if rec.workload.checkpoint is None or given is None:
+        return {"checkpoint": None, "done": 0, "goes_on": False}
+    place = os.path.relpath(Path(str(given)).resolve(), Path(folder).resolve())
+    return {"checkpoint": place, "done": rec.workload.checkpoint.step, "goes_on": goes_on(rec)}
 
 
 def _imports(rec: Recommendation) -> dict[str, list[str]]:
@@ -110,7 +122,7 @@ def next_choice(rec: Recommendation) -> str:
     return "half the learning rate"
 
 
-def _target(target: str, folder: Path) -> str:
+def target_from(target: str, folder: Path) -> str:
     """A file's path from `folder`; an import string as it is."""
     if ":" in Path(target).name:
         return target

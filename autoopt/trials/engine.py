@@ -17,6 +17,7 @@ from autoopt.trials.runner import Progress
 from autoopt.trials.shortage import sentence, shortage_of, way_out
 
 if TYPE_CHECKING:
+    from autoopt.trials.own_loop import LoopEngine
     from autoopt.workload import Workload
 
 FILE_ENGINE = "autoopt.trials.engine:FileEngine"
@@ -110,7 +111,7 @@ class FileEngine:
 
     def __init__(self, request: Load) -> None:
         self._request = request
-        self._engine: WorkloadEngine | None = None
+        self._engine: WorkloadEngine | LoopEngine | None = None
 
     def load(self, *, full: bool) -> WorkloadReport | None:
         import torch
@@ -123,13 +124,18 @@ class FileEngine:
             # So that a bare `.cuda()` in the user's code goes to the card of this worker. A card that is not
             # there is refused by the workload, in words.
             torch.cuda.set_device(device)
-        from autoopt.workload import load
+        from autoopt.trials.own_loop import LoopEngine
+        from autoopt.workload.entry import load_any
+        from autoopt.workload.own_loop import OwnLoop
 
-        workload = load(request.target, request.arguments, request.flags, request.device)
+        workload = load_any(request.target, request.arguments, request.flags, request.device)
         # The first optimizer of a process imports torch's compiler (over a second): paid here, in parallel
         # with the other workers, and not by the first trial.
         torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-        self._engine = WorkloadEngine(workload, request.timing_seconds)
+        if isinstance(workload, OwnLoop):
+            self._engine = LoopEngine(workload)
+        else:
+            self._engine = WorkloadEngine(workload, request.timing_seconds)
         return self._engine.load(full=full)
 
     def execute(self, spec: TrialSpec) -> Iterator[Progress | TrialResult]:

@@ -104,9 +104,11 @@ def _build(
     workload: Workload, model: torch.nn.Module, spec: TrialSpec, settings: Settings
 ) -> tuple[torch.optim.Optimizer, Any]:
     """The optimizer of a trial and its schedule: step (from 0) -> multiple of the base rate."""
-    user = workload.baseline(model)
+    keep = spec.optimizer == BASELINE
+    user = workload.keep(model) if keep else workload.baseline(model)
     warm = warmup_steps(settings.warmup, spec.steps)
-    kind = settings.schedule
+    # In mid-run their own one goes on with the rest of its schedule, and all others begin a new one.
+    kind = "yours" if keep and workload.checkpoint is not None else settings.schedule
     if spec.optimizer == BASELINE:
         optimizer = user.optimizer
         if "lr" in spec.hyper:

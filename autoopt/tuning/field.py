@@ -47,6 +47,7 @@ class Field:
         total: steps of the real run.
         own: registry name and settings of the user's own optimizer, where it is one that we know.
         earlier: runs of other days, that inform the belief; what they tried is no option by that.
+        paired: whether trials of one seed have a part of their luck in common.
     """
 
     def __init__(
@@ -56,8 +57,11 @@ class Field:
         total: int,
         own: tuple[str, Hyper] | None = None,
         earlier: Sequence[Earlier] = (),
+        *,
+        paired: bool = True,
     ) -> None:
         self.prior, self.arms, self.total, self._own = prior, arms, total, own
+        self._paired = paired
         self.options: list[Option] = []
         self._known: set[Key] = set()
         self._rows: dict[Key, Points] = {}
@@ -112,8 +116,8 @@ class Field:
         ]
         zero = lowest([*here, *self._earlier.comparable])
         gaps = [soft(None if t.diverged or t.y is None else t.y - zero[t.steps]) for _, t in done]
-        seen = Seen(self._placed(done), np.array(gaps), _seeds(done)) + self._earlier.seen(zero)
-        flight = (self._placed(flying), _seeds(flying))
+        seen = Seen(self._placed(done), np.array(gaps), self._seeds(done)) + self._earlier.seen(zero)
+        flight = (self._placed(flying), self._seeds(flying))
         return View(self, Posterior(self.prior, seen, flight, self._ladders))
 
     def targets(self) -> Points:
@@ -128,7 +132,7 @@ class Field:
 
     def uninformed(self) -> View:
         """The belief without earlier runs."""
-        return Field(self.prior, self.arms, self.total, self._own).view()
+        return Field(self.prior, self.arms, self.total, self._own, paired=self._paired).view()
 
     def remembered(self) -> list[int]:
         """Trials of each earlier run that inform the belief."""
@@ -152,6 +156,10 @@ class Field:
         group = np.array([group for _, group, _, _ in found], dtype=np.int64)
         placed = Points(at.optimizer, at.family, at.u - moved, -np.log2(shares), at.others, group)
         return Memory(earlier, placed, [past for *_, past in found])
+
+    def _seeds(self, tried: Sequence[tuple[Arm, Tried]]) -> Index:
+        """By which trials share their luck; each has its own where they are not paired."""
+        return np.array([t.seed if self._paired else -t.id for _, t in tried], dtype=np.int64)
 
     def _placed(self, tried: Sequence[tuple[Arm, Tried]]) -> Points:
         points = self.points([Option(arm.name, t.hyper) for arm, t in tried])
@@ -180,10 +188,6 @@ def _others(arm: Arm, hyper: Hyper) -> list[float]:
             found.append(moved / _UNITS[span.scale])
     found += [float(options.place(hyper.get(name), ladder, name)) for name, ladder in arm.ladders.items()]
     return found
-
-
-def _seeds(tried: Sequence[tuple[Arm, Tried]]) -> Index:
-    return np.array([t.seed for _, t in tried], dtype=np.int64)
 
 
 @dataclass(frozen=True)

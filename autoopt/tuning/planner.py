@@ -53,6 +53,8 @@ class Planner:
         limits: from the policy.
         timed: registry name -> seconds of a step over AdamW's, where they were timed before the trials.
         earlier: runs whose trials inform the belief, so that the budget is not spent on what is known.
+        paired: whether trials of one seed see the same weights and data.
+        midrun: whether the question is to keep the user's own optimizer or to leave it, so that it is tried first.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class Planner:
         limits: Limits | None = None,
         timed: Mapping[str, float] | None = None,
         earlier: Sequence[Earlier] = (),
+        paired: bool = True,
+        midrun: bool = False,
     ) -> None:
         self.arms, self.specs, self.layout, self.plan = arms, specs, layout, plan
         self.costs, self.score = costs, score
@@ -85,7 +89,7 @@ class Planner:
         self.results: list[TrialResult] = []
         self.pace = Pace(costs, specs, timed)
         self.race = Race(arms, seed)
-        self.field = Field(prior, arms, total, own, earlier)
+        self.field = Field(prior, arms, total, own, earlier, paired=paired)
         self.moves = Moves(self.field, self.race, layout, self.pace, epoch)
         self.informed = any(run.trials for run in earlier)
         self.leaders = Leaders(self.field, self.race, total)
@@ -112,6 +116,7 @@ class Planner:
             workers=costs.workers,
             brackets=brackets,
             chosen_by_user=chosen_by_user,
+            midrun=midrun,
         )
         self._next_id = 1
 

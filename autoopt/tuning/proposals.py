@@ -25,6 +25,8 @@ _MOST_TRIALS = 100
 """Trials of a race: beyond, a belief costs more to compute than it gains."""
 _OWN_TRIALS = 6.0
 """Trials of the longest length that must fit before the user's own optimizer gets one of them."""
+_KEPT_TRIALS = 3.0
+"""The same in mid-run."""
 _BRACKET = (0.0, 0.5, -0.5)
 _BRACKET_SHARE = 0.06
 """Of the budget that a trial of a bracket may take."""
@@ -44,6 +46,7 @@ class Proposals:
         workers: trials at once.
         brackets: optimizers that are tried at a bracket of rates.
         chosen_by_user: whether the baseline is what the user wrote, not a default.
+        midrun: whether it goes on with its state: then it is what all others are measured by, and comes first.
     """
 
     def __init__(
@@ -59,10 +62,11 @@ class Proposals:
         workers: int,
         brackets: list[str],
         chosen_by_user: bool,
+        midrun: bool = False,
     ) -> None:
         self._leaders, self._field, self._race, self._moves = leaders, field, race, moves
         self._pace, self._layout, self._rounds, self._workers = pace, layout, rounds, workers
-        self.brackets, self._chosen_by_user = brackets, chosen_by_user
+        self.brackets, self._chosen_by_user, self._midrun = brackets, chosen_by_user, midrun
 
     def at(self, now: Moment, results: Sequence[TrialResult]) -> Iterator[Proposal]:
         """All of them at a moment, whether or not they end in time, after the trials that have ended."""
@@ -71,6 +75,8 @@ class Proposals:
             yield from self._confirm(results)
             return
         if sum(len(arm.tried) for arm in self._race.arms.values()) < _MOST_TRIALS:
+            if self._midrun:
+                yield from self._own()
             yield from self._leading(now)
             yield from self._own()
             yield from self._bracket(now)
@@ -100,9 +106,11 @@ class Proposals:
         """The user's own optimizer once: at the longest length, or what a tenth of the budget pays for."""
         own = self._race.arms.get(BASELINE)
         started = any(a.tried for a in self._race.arms.values())
-        if own is None or own.tried or not started:
+        if own is None or own.tried or not (started or self._midrun):
             return
         worth = _OWN_TRIALS if self._chosen_by_user else 2 * _OWN_TRIALS
+        if self._midrun:
+            worth = _KEPT_TRIALS
         for i, steps in enumerate(self._layout.lengths):
             if self._layout.capacity * 2**i >= worth:
                 option = Option(BASELINE, dict(own.start))

@@ -66,8 +66,13 @@ class Schedule:
 
 def default(model: nn.Module) -> UserOptimizer:
     """AdamW at 1e-3 with torch's other defaults: the baseline of those who have none."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=DEFAULT_LR)
-    return UserOptimizer(optimizer, None, "AdamW", _hyper(optimizer), "adamw", "default")
+    return default_over([p for p in model.parameters() if p.requires_grad])
+
+
+def default_over(parameters: list[Any]) -> UserOptimizer:
+    """The same over parameters, or over groups of them."""
+    optimizer = torch.optim.AdamW(parameters, lr=DEFAULT_LR)
+    return UserOptimizer(optimizer, None, "AdamW", hyper_of(optimizer), "adamw", "default")
 
 
 def parse(returned: Any, *, label: str, epoch_interval: bool) -> tuple[Optimizer, Any, dict[str, Any]]:
@@ -141,7 +146,7 @@ def describe(
         optimizer,
         Schedule(table) if table else None,
         type(optimizer).__name__,
-        _hyper(optimizer),
+        hyper_of(optimizer),
         _registry_name(type(optimizer)),
         "configure_optimizers",
         type(scheduler).__name__ if scheduler is not None else None,
@@ -203,7 +208,7 @@ def _count(group: Mapping[str, Any]) -> int:
     return sum(p.numel() for p in group["params"])
 
 
-def _hyper(optimizer: Optimizer) -> Hyper:
+def hyper_of(optimizer: Optimizer) -> Hyper:
     """Flat floats of the group with the most parameters; betas as beta1, beta2, ..."""
     group = max(optimizer.param_groups, key=_count)
     flat: Hyper = {}

@@ -37,6 +37,11 @@ def is_project_file(path: str, root: Path) -> bool:
     return "site-packages" not in resolved and not resolved.startswith(_FOREIGN)
 
 
+def is_ours(path: str) -> bool:
+    """Whether a file is one of autoopt's or of torch's."""
+    return str(Path(path).resolve()).startswith((_OURS, _TORCH))
+
+
 class UserCode:
     """Calls the user's functions: passes `ctx` where it is declared, sets `sys.argv`, turns errors.
 

@@ -11,11 +11,13 @@ from torch import nn
 
 from autoopt.errors import WorkloadError
 from autoopt.records import Flags
-from autoopt.workload import contract
+from autoopt.workload import checkpoint as checkpoints
+from autoopt.workload import contract, own_loop
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
 from autoopt.workload.guard import Guard
 from autoopt.workload.loading import open_project
+from autoopt.workload.own_loop import OwnLoop
 from autoopt.workload.workload import Workload
 
 
@@ -33,13 +35,33 @@ def load(target: str, args: Sequence[str] = (), flags: Flags | None = None, devi
         UserCodeError: the user's code raised.
         DeviceError: there is no such device.
     """
+    found = load_any(target, args, flags, device)
+    if isinstance(found, OwnLoop):
+        found.close()
+        raise WorkloadError(
+            f"{target} has a training loop of its own, and no model for ours.",
+            "`autoopt profile` and `autoopt check` take it; what asks for a model does not.",
+        )
+    return found
+
+
+def load_any(
+    target: str, args: Sequence[str] = (), flags: Flags | None = None, device: str = "cpu"
+) -> Workload | OwnLoop:
+    """As `load`, and a file with `run(make_optimizer, steps, seed, report)` as what it is.
+
+    Raises: as `load`.
+    """
     guard = Guard()
     begin = time.perf_counter()
     project = open_project(target, args)
     try:
         seconds = time.perf_counter() - begin
+        if own_loop.is_one(project.source):
+            return own_loop.read(project, flags or Flags(), device, guard)
         given = contract.read(project.source, project.label)
-        workload = Workload(given, project.code, flags or Flags(), device, target, project, guard)
+        saved = checkpoints.read(flags.checkpoint) if flags and flags.checkpoint else None
+        workload = Workload(given, project.code, flags or Flags(), device, target, project, guard, saved)
     except BaseException:
         project.undo()
         guard.restore()
@@ -61,6 +83,7 @@ def from_callables(
     metric: tuple[str, str] | None = None,
     flags: Flags | None = None,
     device: str = "cpu",
+    checkpoint: Any = None,
 ) -> Workload:
     """A workload of objects in this process; `close()` leaves them as they were.
 
@@ -68,6 +91,7 @@ def from_callables(
         model: an instance, trained in place, or a function that builds one.
         train, val: loaders, re-iterables of batches, or functions that return one or an iterator.
         loss, evaluate, configure_optimizers, reset, after_step, metric: as in a file.
+        checkpoint: a path or a dictionary, see `checkpoint.read`: trainings start from it.
 
     Raises:
         WorkloadError: something of the contract is missing or unusable.
@@ -95,7 +119,10 @@ def from_callables(
         constants={} if metric is None else {"METRIC": metric},
     )
     try:
-        return Workload(given, UserCode(Path.cwd()), flags or Flags(), device, "choose", guard=guard)
+        saved = None if checkpoint is None else checkpoints.read(checkpoint)
+        return Workload(
+            given, UserCode(Path.cwd()), flags or Flags(), device, "choose", guard=guard, checkpoint=saved
+        )
     except BaseException:
         guard.restore()
         raise

@@ -16,13 +16,14 @@ from torch import nn
 
 from autoopt.errors import WorkloadError
 from autoopt.optim import groups
-from autoopt.records import WorkloadReport
+from autoopt.records import StartedFrom, WorkloadReport
 from autoopt.timing import compiled_seconds
 from autoopt.workload import costs, probes, tokens
 from autoopt.workload.calibrate import Calibration, calibrate, synchronize, timed
 from autoopt.workload.data import describe, samples
 
 if TYPE_CHECKING:
+    from autoopt.workload.loading import Project
     from autoopt.workload.workload import Workload
 
 _SEED = 0
@@ -44,6 +45,10 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
     with timed(seconds, "check"):
         model = workload.start(_SEED, workload.settings.steps)
     user = workload.baseline(model)
+    if workload.checkpoint is not None:
+        user = workload.keep(
+            model
+        )  # whose rate is that of now; and a state that does not fit is told before trials
     with timed(seconds, "calibrate"):
         calibration = calibrate(workload, model, _SEED, quick=quick)
     if not math.isfinite(calibration.first_loss):
@@ -93,6 +98,7 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
         initial_loss=initial,
         restore=workload.restore or "in_place",
         reproducible_data=repeats,
+        checkpoint=_started_from(workload),
         unavailable=unavailable,
         warnings=workload.notes,
         modules=digests(workload),
@@ -143,6 +149,16 @@ def _evaluate(workload: Workload, model: nn.Module, calibration: Calibration) ->
 
 def _warn(workload: Workload, model: nn.Module, calibration: Calibration, repeats: bool) -> None:
     workload.note(probes.half_weights(model))
+    if workload.checkpoint is not None and workload.checkpoint.step is None:
+        workload.note(
+            f"{workload.checkpoint.source} does not say of which step it is: all {workload.settings.steps} steps are taken "
+            "to remain."
+        )
+    if workload.checkpoint is not None and workload.checkpoint.optimizer is None:
+        workload.note(
+            f"{workload.checkpoint.source} holds no optimizer's state, so your own optimizer starts anew too, at the rate "
+            "of that step."
+        )
     if not repeats:
         workload.note(
             "The training data is not reproducible: the same seed gives different batches, so that optimizers are "
@@ -185,13 +201,30 @@ def _dtypes(model: nn.Module) -> Counter[str]:
     return found
 
 
+def _started_from(workload: Workload) -> StartedFrom | None:
+    saved = workload.checkpoint
+    if saved is None:
+        return None
+    return StartedFrom(
+        source=saved.source,
+        step=saved.done,
+        whole=workload.settings.steps + saved.done,
+        optimizer=saved.optimizer is not None,
+    )
+
+
 def digests(workload: Workload) -> dict[str, str]:
     """File of the user's project, relative to its folder -> sha256 of what was imported from it."""
-    if workload.project is None:
+    return digests_of(workload.project)
+
+
+def digests_of(project: Project | None) -> dict[str, str]:
+    """The same of a project; nothing of objects of this process."""
+    if project is None:
         return {}
-    root = workload.project.code.root
+    root = project.code.root
     found = {}
-    for file in workload.project.modules().values():
+    for file in project.modules().values():
         path = file.resolve()
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -17,6 +17,7 @@ from autoopt.errors import DeviceError, UserCodeError, WorkloadError
 from autoopt.records import Flags, Settings, WorkloadReport
 from autoopt.workload import baseline, contract, huggingface, scoring, settings
 from autoopt.workload.boundary import UserCode
+from autoopt.workload.checkpoint import Checkpoint
 from autoopt.workload.contract import Contract
 from autoopt.workload.data import move
 from autoopt.workload.guard import Guard
@@ -43,6 +44,7 @@ class Workload:
         target: what the user named.
         project: the imported file, taken out of the process by `close`.
         guard: puts the user's objects back at `close`.
+        checkpoint: what trainings start from, in the place of initial weights.
 
     Raises:
         DeviceError: the device is not there.
@@ -58,10 +60,12 @@ class Workload:
         target: str,
         project: Project | None = None,
         guard: Guard | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.contract, self.code, self.flags, self.target = given, code, flags, target
         self.device = _device(device)
         self.project, self.guard = project, guard or Guard()
+        self.checkpoint = checkpoint
         self.seconds: dict[str, float] = {}
         self.restore: Literal["in_place", "rebuilt"] | None = None
         """How initial weights come back; known after the first `start`."""
@@ -102,7 +106,15 @@ class Workload:
 
     @cached_property
     def settings(self) -> Settings:
-        """How the real run trains. Builds the model where only that tells whether there is a scheduler."""
+        """How the real run trains, or what remains of it.
+
+        Builds the model where only that tells whether there is a scheduler.
+        """
+        return self._whole if self.checkpoint is None else self.checkpoint.rest(self._whole)
+
+    @cached_property
+    def _whole(self) -> Settings:
+        """The settings of the run from its begin to its end."""
         named = self.flags.schedule is not None or self.contract.constants.get("SCHEDULE", "yours") != "yours"
         if named or self.contract.configure_optimizers is None:
             return self._settings(own_schedule=False)
@@ -177,6 +189,8 @@ class Workload:
         self._set_context(seed=seed, total_steps=total_steps, is_trial=is_trial)
         model = self._live.anew(seed) if self.restore == "rebuilt" else self._live.at(seed)
         self.seconds["build"] = self._live.build_seconds or 0.0
+        if self.checkpoint is not None:
+            self.checkpoint.write(model)
         model.zero_grad(set_to_none=True)
         model.train()
         real = self._own_settings.steps
@@ -268,6 +282,21 @@ class Workload:
         found = baseline.describe(optimizer, scheduler, options, steps=steps, steps_per_epoch=per_epoch)
         self.note(found.note)
         return found
+
+    def keep(self, model: nn.Module) -> UserOptimizer:
+        """The user's optimizer as a trial of the baseline has it: in mid-run with its state and the rest of its schedule.
+
+        Raises: WorkloadError, as `baseline`; or the saved state is another optimizer's.
+        """
+        found = self.baseline(model)
+        if self.checkpoint is None:
+            return found
+        if not found.given and self.checkpoint.optimizer is not None:
+            raise WorkloadError(
+                f"{self.checkpoint.source} holds an optimizer's state, and nothing says whose it is.",
+                "Write configure_optimizers(model) that returns that optimizer (and its scheduler).",
+            )
+        return self.checkpoint.restore(found, self._whole, self.settings)
 
     def report(self, *, quick: bool = False, timing_seconds: float | None = None) -> WorkloadReport:
         """Everything that is to be known before trials; runs calibration steps (fewer with `quick`).

@@ -101,3 +101,35 @@ def test_memory_that_runs_out_is_an_answer_and_the_next_trial_is_clean(tmp_path:
         assert (after.outcome, after.shortage) == (Outcome.COMPLETED, None)
         assert after.process_bytes is not None
         assert after.process_bytes > 10**7
+
+
+LOOP = """
+import torch
+
+STEPS = 40
+
+def run(make_optimizer, steps, seed, report, ctx):
+    weight = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
+    optimizer = make_optimizer([weight])
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss = weight.square().sum()
+        loss.backward()
+        optimizer.step()
+        report(step, loss)
+    print("ran on", ctx.device, flush=True)
+    return loss.detach()
+"""
+
+
+def test_a_loop_of_the_user_s_own(tmp_path: Path) -> None:
+    target = tmp_path / "loop.py"
+    target.write_text(LOOP)
+    with Pool(str(target), log_dir=tmp_path, threads=1) as pool:
+        report = pool.start()
+        assert (report.kind, report.parameters) == ("own loop", 2)
+        result = result_of(pool, spec(1, "sgd", lr=0.05, steps=30))
+        assert result.outcome is Outcome.COMPLETED, result.message
+        assert result.loss is not None
+        assert result.loss < report.initial_loss
+    assert "ran on cpu" in (tmp_path / "worker-0.log").read_text()

@@ -9,6 +9,7 @@ from autoopt.errors import UsageError
 from autoopt.records import Recommendation
 from autoopt.report.snippets import (
     accelerate,
+    facts,
     hydra,
     lightning,
     plain,
@@ -17,7 +18,7 @@ from autoopt.report.snippets import (
     torchtune,
     transformers,
 )
-from autoopt.report.snippets.text import Snippet
+from autoopt.report.snippets.text import Snippet, doc
 
 KINDS: dict[str, Callable[[Recommendation], Snippet]] = {
     "plain": plain.snippet,
@@ -44,4 +45,8 @@ def snippet(rec: Recommendation, kind: str = "plain") -> Snippet:
         raise UsageError(
             f"There is no snippet for {kind!r}.", f"Did you mean {near[0]}? {known}" if near else known
         )
+    if (saved := rec.workload.checkpoint) is not None and facts.goes_on(rec):
+        own = doc(rec.workload.baseline.optimizer)
+        text = f"# keep what you have: go on from step {saved.step} with your own {own}, its state and its schedule\n"
+        return Snippet(kind, "python", text)
     return KINDS[kind](rec)

@@ -26,6 +26,13 @@ def target_arguments(rec: Recommendation) -> list[str]:
     return [str(item) for item in rec.provenance.get("arguments", [])]
 
 
+def in_program(rec: Recommendation) -> bool:
+    """What was tuned lives in a running program, so that no script could import it."""
+    return rec.workload.kind == "callables" or (
+        rec.workload.kind == "own loop" and rec.workload.target == "tune"
+    )
+
+
 def keeps_optimizer(rec: Recommendation) -> bool:
     """The baseline was chosen: the user's own optimizer, or AdamW at 1e-3 (with its rate changed, perhaps)."""
     return rec.recommendation.optimizer == BASELINE
@@ -35,6 +42,8 @@ def keeps_groups(rec: Recommendation) -> bool:
     """The user's own parameter groups are kept: several, or fewer parameters than the model has."""
     if keeps_optimizer(rec) or rec.workload.baseline.source != "configure_optimizers":
         return False
+    if rec.workload.kind == "own loop":  # what make_optimizer is given says the groups
+        return False
     groups = rec.recommendation.groups
     whole = sum(group.parameters for group in groups) == rec.workload.trainable
     return not whole or any(group.label not in OUR_LABELS for group in groups)
@@ -42,7 +51,13 @@ def keeps_groups(rec: Recommendation) -> bool:
 
 def keeps_schedule(rec: Recommendation) -> bool:
     """The user's own scheduler is kept."""
-    return rec.recommendation.schedule == "yours" and rec.workload.baseline.schedule is not None
+    own = rec.workload.baseline.schedule is not None or goes_on(rec)
+    return rec.recommendation.schedule == "yours" and own
+
+
+def goes_on(rec: Recommendation) -> bool:
+    """A half-trained net goes on as it is: the user's own optimizer with its state and the rest of its schedule."""
+    return keeps_optimizer(rec) and rec.workload.checkpoint is not None
 
 
 def needs(rec: Recommendation) -> frozenset[Need]:
