@@ -25,7 +25,7 @@ _MARKED = re.compile(
 BUDGETS = ("10s", "40s", "160s")
 """The next is taken where the one before did not last for the start: on a machine that others use."""
 _SMALL = (
-    (re.compile(r"--budget \S+"), f"--budget {BUDGETS[0]}"),
+    (re.compile(r"--budget \w+"), f"--budget {BUDGETS[0]}"),
     (re.compile(r'budget="[^"]*"'), f'budget="{BUDGETS[0]}"'),
     (re.compile(r"--device cuda:0"), "--device cpu"),
 )
