@@ -22,13 +22,15 @@ _MARKED = re.compile(
     r"^<!-- (?P<mark>run|file: [\w.]+)(?P<before>.*?)-->\n```(?P<language>\w*)\n(?P<code>.*?)^```",
     re.M | re.S,
 )
+BUDGETS = ("10s", "40s", "160s")
+"""The next is taken where the one before did not last for the start: on a machine that others use."""
 _SMALL = (
-    (re.compile(r"--budget \S+"), "--budget 30s"),
-    (re.compile(r'budget="[^"]*"'), 'budget="30s"'),
+    (re.compile(r"--budget \w+"), f"--budget {BUDGETS[0]}"),
+    (re.compile(r'budget="[^"]*"'), f'budget="{BUDGETS[0]}"'),
     (re.compile(r"--device cuda:0"), "--device cpu"),
 )
 
-_LIMIT = 300
+_LIMIT = 400
 """Seconds after which a command is taken to hang, also on a machine that others use."""
 
 
@@ -79,8 +81,12 @@ def _command(line: list[str]) -> list[str]:
 def _call(command: list[str], folder: Path) -> str:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "120"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_LIMIT
-    )
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    for budget in BUDGETS:
+        told = [part.replace(BUDGETS[0], budget) for part in command]
+        done = subprocess.run(
+            told, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_LIMIT
+        )
+        if "Start-up alone took longer than the budget" not in done.stderr:
+            break
+    assert done.returncode == 0, f"{shlex.join(told)}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -74,4 +74,4 @@ def test_a_block_that_fails_is_told_with_its_command(tmp_path: Path) -> None:
 
 def test_budgets_are_small_and_devices_are_here() -> None:
     text = "<!-- run -->\n```\nautoopt profile m.py --budget 10m --device cuda:0\n```\n"
-    assert pages.blocks(text)[0].code == "autoopt profile m.py --budget 30s --device cpu\n"
+    assert pages.blocks(text)[0].code == "autoopt profile m.py --budget 10s --device cpu\n"

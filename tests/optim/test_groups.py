@@ -234,3 +234,11 @@ def test_records_count_tensors_and_elements() -> None:
         ("weights", 1, 8, 1.0),
         ("no decay", 2, 6, 0.0),
     ]
+
+
+def test_param_groups_leave_out_a_decay_that_the_optimizer_does_not_take() -> None:
+    """A key with 0 in it would win over the constructor's own default."""
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    assert all("weight_decay" not in group for group in groups.param_groups(net, lr=0.1))
+    decays = [group["weight_decay"] for group in groups.param_groups(net, lr=0.1, weight_decay=0.2)]
+    assert decays == [0.2, 0.2, 0.0]
