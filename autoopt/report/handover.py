@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
 
+    from autoopt.workload.baseline import UserOptimizer
+
 load: Callable[[str | Path], Recommendation] = recipe.load
 save: Callable[[Recommendation, str | Path], None] = recipe.save
 snippet: Callable[[Recommendation], str] = snippets.snippet
 
 
-def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
+def build(
+    rec: Recommendation, model: nn.Module, yours: UserOptimizer | None = None
+) -> tuple[Optimizer, LambdaLR]:
     """The recommended optimizer over `model`, and its schedule.
 
     The scheduler multiplies each group's rate by the schedule of `recommendation.steps` steps; its `step()`
@@ -34,6 +38,7 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
     Args:
         rec: as made or loaded.
         model: any model with the structure that was profiled; on its device already.
+        yours: the user's own optimizer over `model`, where it does not come from the file that was profiled.
 
     Raises:
         UsageError: something of the user's own is kept, and there is no file to get it from.
@@ -43,7 +48,10 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
 
     choice = rec.recommendation
     own_optimizer, own_groups = snippets.keeps_optimizer(rec), snippets.keeps_groups(rec)
-    yours = _yours(rec, model) if own_optimizer or own_groups or snippets.keeps_schedule(rec) else None
+    if not (own_optimizer or own_groups or snippets.keeps_schedule(rec)):
+        yours = None
+    elif yours is None:
+        yours = _yours(rec, model)
     if own_optimizer and yours is not None:
         optimizer: Optimizer = yours.optimizer
         factor = choice.hyper["lr"] / yours.hyper["lr"] if "lr" in choice.hyper else 1.0

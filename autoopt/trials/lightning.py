@@ -227,7 +227,11 @@ def _step_of(workload: Workload, model: nn.Module) -> Callable[..., Any] | None:
     adapter = workload.contract.lightning
     if adapter is None or workload.contract.loss == adapter.loss:
         return None
-    return lambda batch, _index: workload.loss(model, batch)
+
+    def training_step(batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG001  # Lightning looks for this name
+        return workload.loss(model, batch)
+
+    return training_step
 
 
 def _backward(optimizer: CurvatureOptimizer) -> Callable[..., None]:

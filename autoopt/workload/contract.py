@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from autoopt.errors import WorkloadError
-from autoopt.workload import lightning
+from autoopt.workload import entrypoint, lightning
 from autoopt.workload import trainer as trainers
 from autoopt.workload.lightning import Adapter
 
@@ -77,7 +77,8 @@ def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Con
     if _is_lightning(source):
         given = trainers.read(trainer, label)
         made = source if again is None or not lightning.is_module(source) else _module_of(again)
-        return _lightning(Adapter(made, datamodule, label, given), names, constants, label)
+        kind = source if isinstance(source, type) else type(source)
+        return _lightning(Adapter(made, datamodule, label, given, kind=kind), names, constants, label)
     if "build_model" not in names and isinstance(source, ModuleType):
         found = lightning.find(source, label)
         if found is not None:
@@ -104,7 +105,7 @@ def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Con
 
 def complete(contract: Contract, model: nn.Module) -> None:
     """Fills in what the built model itself brings: Lightning's steps, or `.loss` of a Hugging Face model."""
-    if lightning.is_module(model) and contract.kind != "lightning":
+    if lightning.is_module(model) and contract.lightning is None:
         adapter = Adapter(model, None, contract.label)
         given = {
             name: getattr(contract, name)
@@ -157,6 +158,20 @@ def _lightning(
     )
 
 
+def of_lightning(
+    module: Any, data: Any, val: Any, trainer: Any, metric: tuple[str, str] | None, label: str, begun: bool
+) -> Contract:
+    """The contract of a LightningModule of this process, with its data and what its Trainer is given."""
+    names = {**_names(module), **({} if metric is None else {"METRIC": metric})}
+    if val is not None:
+        names["val_dataloader"] = val
+    constants = {name: names[name] for name in CONSTANTS if name in names}
+    adapter = Adapter(module, data, label, trainers.read(trainer, label), begun)
+    contract = _lightning(adapter, names, constants, label)
+    contract.kind = "callables"
+    return contract
+
+
 def _is_lightning(value: Any) -> bool:
     return lightning.is_module(value) or lightning.is_module_class(value)
 
@@ -164,7 +179,7 @@ def _is_lightning(value: Any) -> bool:
 def _parts(source: Sequence[Any], label: str) -> tuple[Any, Any, Any]:
     """(module, data, trainer) of what a function returned."""
     if len(source) > 3:
-        raise WorkloadError(f"{label} gives {len(source)} objects.", lightning.RETURN)
+        raise WorkloadError(f"{label} gives {len(source)} objects.", entrypoint.RETURN)
     module, data, trainer = (*source, None, None)[:3]
     return module, data, trainer
 

@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 _TAKEN = ("prepare_data", "setup", "configure_model", "teardown")
 """Hooks that are called once for each module that is built, and not by each Trainer."""
-RETURN = (
-    "Return a LightningModule, (module, datamodule), (module, datamodule, trainer), or a dict of the Trainer's "
-    "arguments in its place; or an object with the contract's names."
-)
 
 
 def _bases(name: str) -> tuple[type, ...]:
@@ -48,6 +44,12 @@ def is_module(value: Any) -> bool:
 def is_module_class(value: Any) -> bool:
     """Whether `value` is a LightningModule class."""
     return isinstance(value, type) and issubclass(value, _bases("LightningModule"))
+
+
+def is_under_way(module: Any) -> bool:
+    """Whether a Trainer runs the module at this moment."""
+    trainer = getattr(module, "_trainer", None)
+    return trainer is not None and getattr(trainer.state, "status", None) == "running"
 
 
 def is_data(value: Any) -> bool:
@@ -106,21 +108,35 @@ class Adapter:
 
     Args:
         source: a LightningModule, or what makes one (its class, a function): then built anew for each seed.
-        data: a LightningDataModule, its class, a training loader, or None.
+        data: a LightningDataModule, its class, a training loader, (training, validation) loaders, or None.
         label: the file's name, for errors.
         given: what the user says of the Trainer.
+        begun: somebody else has set up module and data, and will tear them down.
+        kind: the class of what a function makes; it is called to see unless given.
     """
 
-    def __init__(self, source: Any, data: Any, label: str, given: trainers.Given | None = None) -> None:
+    def __init__(
+        self,
+        source: Any,
+        data: Any,
+        label: str,
+        given: trainers.Given | None = None,
+        begun: bool = False,
+        kind: type | None = None,
+    ) -> None:
         self.rebuildable = not is_module(source)
         self.given = given or trainers.Given()
         self.notes: list[str] = list(self.given.notes)
+        if kind is None:
+            kind = source if isinstance(source, type) else type(source if is_module(source) else source())
+        self._kind = kind
         self._source, self._label = source, label
         self._current: Any = None if self.rebuildable else source
         data = _construct(data, label) if isinstance(data, type) else data
         self._datamodule = data if data is not None and is_data(data) else None
-        self._train = None if self._datamodule is not None else data
-        self._begun = False
+        loaders = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+        self._train, self._val = (None, None) if self._datamodule is not None else loaders
+        self._begun, self._foreign = begun, begun
         self._place = standing.Place()
         self._standing: Any = None
         self._kept: tuple[nn.Module, Attributes] | None = None
@@ -149,7 +165,8 @@ class Adapter:
         for part in parts:
             if first or self.rebuildable:
                 part.setup("fit")
-        module.configure_model()
+        if not self._foreign:
+            module.configure_model()
         assert isinstance(module, nn.Module)
         return module
 
@@ -159,16 +176,12 @@ class Adapter:
 
     @property
     def val_dataloader(self) -> Any:
-        return self._loader("val_dataloader")
+        return self._val if self._val is not None else self._loader("val_dataloader")
 
     def _loader(self, name: str) -> Callable[[], Any] | None:
         if self._datamodule is not None and _overrides(type(self._datamodule), "LightningDataModule", name):
             return getattr(self._datamodule, name)  # type: ignore[no-any-return]
-        if self._current is not None:
-            kind = type(self._current)
-        else:
-            kind = self._source
-        if _overrides(kind, "LightningModule", name):
+        if _overrides(self._kind, "LightningModule", name):
             return lambda: getattr(self._current, name)()
         return None
 
@@ -316,7 +329,7 @@ class Adapter:
         self.finish()
         if self._kept is not None:
             self._kept[1].restore()
-        for part in (self._current, self._datamodule) if self._begun else ():
+        for part in (self._current, self._datamodule) if self._begun and not self._foreign else ():
             if part is not None:
                 part.teardown("fit")
         if self._current is not None:
@@ -420,7 +433,7 @@ def _construct(kind: Any, label: str) -> Any:
         inspect.signature(kind).bind()
     except TypeError as error:
         raise WorkloadError(
-            f"{label}: {kind.__name__} cannot be made without arguments ({error}).",
+            f"{label}: {getattr(kind, '__name__', 'the function')} cannot be made without arguments ({error}).",
             "Give its arguments defaults, or write build_model() that returns one.",
         ) from error
     return kind()

@@ -61,6 +61,13 @@ class Given:
             return limit if isinstance(limit, int) else None
         return max(1, min(batches, limit) if isinstance(limit, int) else int(batches * limit))
 
+    def resolved(self, constants: Mapping[str, Any], batches: int | None) -> Mapping[str, Any]:
+        """The constants, with the Trainer's `max_epochs` as STEPS where nothing else says how long the run is."""
+        per_epoch = self.length(batches)
+        if self.epochs is None or per_epoch is None or "STEPS" in constants:
+            return constants
+        return {**constants, "STEPS": self.epochs * math.ceil(per_epoch / constants.get("ACCUMULATE", 1))}
+
 
 def package_of(module: Any) -> Any:
     """The Lightning package whose LightningModule this is (an instance or a class)."""

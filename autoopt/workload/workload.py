@@ -109,8 +109,11 @@ class Workload:
         return self._settings(own_schedule=self.baseline(self.model).schedule is not None)
 
     def _settings(self, own_schedule: bool) -> Settings:
+        constants, lightning = self.contract.constants, self.contract.lightning
+        if lightning is not None:
+            constants = lightning.given.resolved(constants, self.train_source.length)
         return settings.resolve(
-            self.contract.constants,
+            constants,
             self.flags,
             label=self.contract.label,
             batches_per_epoch=self.train_source.length,
