@@ -18,13 +18,13 @@ from autoopt.workload import baseline
 try:
     from lightning.pytorch import Callback
 except ImportError:
-    from pytorch_lightning import Callback
+    from pytorch_lightning import Callback  # type: ignore[assignment]
 
 _NAME = "autoopt"
 _METHODS = ("configure_optimizers", "lr_scheduler_step", "backward")
 
 
-class AutoOptimizer(Callback):  # type: ignore[misc]
+class AutoOptimizer(Callback):
     """Chooses and tunes the optimizer of a `Trainer.fit`, before its first step.
 
     Trials run on a copy of the module, in Trainers of their own with this Trainer's callbacks, precision, clipping and

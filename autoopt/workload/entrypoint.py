@@ -107,7 +107,7 @@ def _through_hydra(function: Any, args: Sequence[str]) -> Any:
     home = Path(inspect.getfile(function.__wrapped__)).resolve().parent
     GlobalHydra.instance().clear()
     if path is not None and str(path).startswith("pkg://"):
-        begun = initialize_config_module(
+        begun: Any = initialize_config_module(
             str(path).removeprefix("pkg://").replace("/", "."), version_base=None
         )
     else:

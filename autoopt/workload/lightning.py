@@ -134,8 +134,11 @@ class Adapter:
         self._current: Any = None if self.rebuildable else source
         data = _construct(data, label) if isinstance(data, type) else data
         self._datamodule = data if data is not None and is_data(data) else None
-        loaders = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
-        self._train, self._val = (None, None) if self._datamodule is not None else loaders
+        self._train: Any = None
+        self._val: Any = None
+        if self._datamodule is None:
+            pair = isinstance(data, tuple) and len(data) == 2
+            self._train, self._val = data if pair else (data, None)
         self._begun, self._foreign = begun, begun
         self._place = standing.Place()
         self._standing: Any = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -109,7 +109,8 @@ class Workload:
         return self._settings(own_schedule=self.baseline(self.model).schedule is not None)
 
     def _settings(self, own_schedule: bool) -> Settings:
-        constants, lightning = self.contract.constants, self.contract.lightning
+        constants: Mapping[str, Any] = self.contract.constants
+        lightning = self.contract.lightning
         if lightning is not None:
             constants = lightning.given.resolved(constants, self.train_source.length)
         return settings.resolve(
