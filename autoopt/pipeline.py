@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt import policy as policies
+from autoopt.errors import UsageError
 from autoopt.job import Job, default_out, make_job
 from autoopt.records import Flags, Recommendation
 from autoopt.sitting import TIMING_SHARE, run_job
@@ -106,10 +107,12 @@ def profile(
 
 def choose(
     model: nn.Module | Callable[..., nn.Module],
-    train: Any,
+    train: Any = None,
     loss: Callable[..., Any] | None = None,
     *,
     val: Any = None,
+    trainer: Any = None,
+    metric: tuple[str, str] | None = None,
     steps: int | None = None,
     budget: str | float = "5m",
     policy: str | Path = "balanced",
@@ -131,9 +134,14 @@ def choose(
 
     Args:
         model: an `nn.Module`, or a function that builds one (then trials differ in their initial weights).
-        train: a loader, any re-iterable of batches, or a function that returns an iterator.
+            Or a LightningModule, or its class: it is trained by Lightning's Trainer, see docs/lightning.md.
+        train: a loader, any re-iterable of batches, or a function that returns an iterator. For a LightningModule also
+            its LightningDataModule, and nothing where it has loaders of its own.
         loss: `loss(model, batch)`; not needed when `model(**batch)` returns `.loss`.
         val: held-out batches like `train`; a share of `train` is held out when it is missing.
+        trainer: of a LightningModule: its Trainer, which does not run, or a dict of a Trainer's arguments. Callbacks,
+            precision, clipping, accumulation and the length of the run are taken from it.
+        metric: of a LightningModule: what is compared, a key that it logs in validation: `("val_acc", "max")`.
         steps: optimizer steps of the real run (1000 unless given).
         budget, policy, limit, optimizers, device, seed: as in `profile`.
         out: where to write the four files; nothing is kept unless given.
@@ -161,7 +169,8 @@ def choose(
         from autoopt.report import console
         from autoopt.trials.engine import WorkloadEngine
         from autoopt.trials.inprocess import InProcess
-        from autoopt.workload import from_callables
+        from autoopt.workload import from_callables, from_lightning
+        from autoopt.workload.lightning import is_data, is_module, is_module_class
 
         named = str(checkpoint) if isinstance(checkpoint, str | Path) else None
         settings = Flags(steps=steps, checkpoint=named, **flags)
@@ -180,16 +189,27 @@ def choose(
         job.observer = stack.enter_context(console.observer(quiet=not progress))
         if out is None:
             job.out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoopt-"))) / "run"
-        workload = from_callables(
-            model=model,
-            train=train,
-            loss=loss,
-            val=val,
-            configure_optimizers=configure_optimizers,
-            flags=settings,
-            device=chosen.name,
-            checkpoint=checkpoint,
-        )
+        if is_module(model) or is_module_class(model) or is_data(train) or trainer is not None:
+            if loss is not None or configure_optimizers is not None:
+                raise UsageError(
+                    "A LightningModule has its own loss and optimizer.",
+                    "Leave out loss= and configure_optimizers=.",
+                )
+            workload = from_lightning(
+                model, train, val=val, trainer=trainer, metric=metric, flags=settings, device=chosen.name
+            )
+        else:
+            workload = from_callables(
+                model=model,
+                train=train,
+                loss=loss,
+                val=val,
+                configure_optimizers=configure_optimizers,
+                metric=metric,
+                flags=settings,
+                device=chosen.name,
+                checkpoint=checkpoint,
+            )
         stack.callback(workload.close)
         engine = partial(WorkloadEngine, timing_seconds=TIMING_SHARE * job.budget)
         found = run_job(job, runner=InProcess(workload, engine))

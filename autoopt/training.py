@@ -9,7 +9,7 @@ optimizer gets the loss as a closure instead, and clips and unscales by itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +71,7 @@ def train(
     settings: Settings | None = None,
     around: Around | None = None,
     stopwatch: Stopwatch | None = None,
-) -> Iterator[StepReport]:
+) -> Generator[StepReport, None, None]:
     """Trains `model` for `steps` optimizer steps, yielding after each.
 
     Args:

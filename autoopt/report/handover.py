@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
 
+    from autoopt.workload.baseline import UserOptimizer
+
 load: Callable[[str | Path], Recommendation] = recipe.load
 save: Callable[[Recommendation, str | Path], None] = recipe.save
 html: Callable[[Recommendation], str] = cell.html
@@ -28,7 +30,9 @@ def snippet(rec: Recommendation, kind: str = "plain") -> str:
     return snippets.snippet(rec, kind).text
 
 
-def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
+def build(
+    rec: Recommendation, model: nn.Module, yours: UserOptimizer | None = None
+) -> tuple[Optimizer, LambdaLR]:
     """The recommended optimizer over `model`, and its schedule.
 
     The scheduler multiplies each group's rate by the schedule of `recommendation.steps` steps; its `step()`
@@ -40,6 +44,7 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
         rec: as made or loaded.
         model: any model with the structure that was profiled; on its device already. For a loop of the user's own also
             what its `make_optimizer` takes: parameters, or groups of them.
+        yours: the user's own optimizer over `model`, where it does not come from the file that was profiled.
 
     Raises:
         UsageError: a half-trained net goes on as it is; or something of the user's own is kept, and there is no file to
@@ -55,7 +60,10 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
             "Go on with your own, its state and its schedule.",
         )
     own_optimizer, own_groups = facts.keeps_optimizer(rec), facts.keeps_groups(rec)
-    yours = _yours(rec, model) if own_optimizer or own_groups or facts.keeps_schedule(rec) else None
+    if not (own_optimizer or own_groups or facts.keeps_schedule(rec)):
+        yours = None
+    elif yours is None:
+        yours = _yours(rec, model)
     if own_optimizer and yours is not None:
         optimizer: Optimizer = yours.optimizer
         factor = choice.hyper["lr"] / yours.hyper["lr"] if "lr" in choice.hyper else 1.0

@@ -19,6 +19,7 @@ from autoopt.records import BASELINE, Outcome, Settings, Speed, TrialResult, Tri
 from autoopt.schedule import multiplier, warmup_steps
 from autoopt.timing import Stopwatch, compiled_seconds
 from autoopt.training import StepReport, autocast, set_mode, train
+from autoopt.trials import lightning
 from autoopt.trials.runner import Progress
 from autoopt.trials.speed import summarise, warm_from
 from autoopt.workload import Workload
@@ -34,8 +35,15 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
     """Runs `spec`, yielding progress after each step and the result last.
 
     Divergence is a result. What the user's code or the machine raises goes up to the caller, who knows which
-    process it is in.
+    process it is in. A LightningModule is trained by its Trainer.
     """
+    try:
+        yield from _execute(workload, spec)
+    finally:
+        workload.finish()
+
+
+def _execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialResult]:
     begin = time.perf_counter()
     settings = options.applied(spec.hyper, workload.settings)
     memory = TrialMemory(workload.device, spec.steps)
@@ -49,7 +57,7 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
     memory.of(model, optimizer)
     watch = Stopwatch(workload.device, warm_from(spec.steps), period(optimizer))
     compiled = compiled_seconds()
-    for report in train(
+    steps = (train if workload.contract.lightning is None else lightning.train)(
         model,
         workload,
         optimizer,
@@ -59,11 +67,13 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
         settings=settings,
         around=memory.around,
         stopwatch=watch,
-    ):
+    )
+    for report in steps:
         record.add(report)
         memory.stepped(report.step)
         yield Progress(worker=0, trial=spec.id, step=report.step, steps=spec.steps, loss=_finite(report.loss))
         if record.diverged:
+            steps.close()  # now: Lightning's hooks of the end belong to this trial
             break
     speed = _speed(watch, record, batches.samples(workload.settings.accumulate), compiled)
     trained = time.perf_counter()

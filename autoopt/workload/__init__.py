@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from autoopt.workload.baseline import UserOptimizer
-from autoopt.workload.entry import from_callables, load
+from autoopt.workload.entry import from_callables, from_lightning, load
 from autoopt.workload.scoring import Score
 from autoopt.workload.workload import Workload
 
-__all__ = ["Score", "UserOptimizer", "Workload", "from_callables", "load"]
+__all__ = ["Score", "UserOptimizer", "Workload", "from_callables", "from_lightning", "load"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from autoopt.errors import WorkloadError
-from autoopt.workload import lightning
+from autoopt.workload import entrypoint, lightning
+from autoopt.workload import trainer as trainers
+from autoopt.workload.lightning import Adapter
 
 Kind = Literal["functions", "lightning", "huggingface", "callables"]
 CONSTANTS = ("STEPS", "ACCUMULATE", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
@@ -44,9 +46,10 @@ class Contract:
     configure_optimizers: Callable[..., Any] | None = None
     reset: Callable[..., Any] | None = None
     after_step: Callable[..., Any] | None = None
-    score: Callable[[nn.Module, Any, int], tuple[Tensor, dict[str, float]]] | None = None
-    """Lightning's validation_step: the loss and the logged values of one batch."""
-    score_end: Callable[[], dict[str, float]] | None = None
+    lightning: Adapter | None = None
+    """Runs trainings in a Trainer; of a LightningModule."""
+    validate: Callable[[nn.Module, Any, str], tuple[float, dict[str, float]]] | None = None
+    """Lightning's validation: the loss over batches and what was logged."""
     prepare: Callable[..., None] | None = None
     """Called with the live model before each training."""
     release: Callable[[], None] | None = None
@@ -58,23 +61,28 @@ class Contract:
     notes: list[str] = field(default_factory=list)
 
 
-def read(source: Any, label: str) -> Contract:
-    """The contract in a module, an object, a dict, a LightningModule or (module, datamodule).
+def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Contract:
+    """The contract in a module, an object, a dict, a LightningModule, (module, data) or (module, data, trainer).
+
+    Args:
+        again: makes another `source`; a LightningModule is then built anew for each seed.
 
     Raises WorkloadError naming the file and the function that is missing.
     """
-    datamodule = None
-    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], nn.Module):
-        source, datamodule = source
+    datamodule = trainer = None
+    if isinstance(source, (tuple, list)) and source and _is_lightning(source[0]):
+        source, datamodule, trainer = _parts(source, label)
     names = _names(source)
     constants = {name: names[name] for name in CONSTANTS if name in names}
-    if lightning.is_module(source) or lightning.is_module_class(source):
-        adapter = lightning.Adapter(source, datamodule, label)
-        return _lightning(adapter, names, constants, label)
+    if _is_lightning(source):
+        given = trainers.read(trainer, label)
+        made = source if again is None or not lightning.is_module(source) else _module_of(again)
+        kind = source if isinstance(source, type) else type(source)
+        return _lightning(Adapter(made, datamodule, label, given, kind=kind), names, constants, label)
     if "build_model" not in names and isinstance(source, ModuleType):
         found = lightning.find(source, label)
         if found is not None:
-            return _lightning(lightning.Adapter(*found, label), names, constants, label)
+            return _lightning(Adapter(*found, label), names, constants, label)
     if isinstance(source, nn.Module):
         raise WorkloadError(
             f"{label} gives a model without data.",
@@ -97,8 +105,8 @@ def read(source: Any, label: str) -> Contract:
 
 def complete(contract: Contract, model: nn.Module) -> None:
     """Fills in what the built model itself brings: Lightning's steps, or `.loss` of a Hugging Face model."""
-    if lightning.is_module(model) and contract.kind != "lightning":
-        adapter = lightning.Adapter(model, None, contract.label)
+    if lightning.is_module(model) and contract.lightning is None:
+        adapter = Adapter(model, None, contract.label)
         given = {
             name: getattr(contract, name)
             for name in ("loss", "evaluate", "configure_optimizers", "reset", "after_step")
@@ -139,22 +147,58 @@ def _lightning(
         configure_optimizers=_function(names, "configure_optimizers", label) or adapter.configure_optimizers,
         reset=_function(names, "reset", label),
         after_step=_function(names, "after_step", label),
-        score=None if own_loss else adapter.score,
-        score_end=None if own_loss else adapter.score_end,
+        lightning=adapter,
+        validate=None if own_loss else adapter.validate,
         prepare=adapter.prepare,
         release=adapter.release,
         epoch_interval="configure_optimizers" not in names,
         rebuildable=adapter.rebuildable,
-        constants=constants,
+        constants={**adapter.given.constants, **constants},
         notes=adapter.notes,
     )
+
+
+def of_lightning(
+    module: Any, data: Any, val: Any, trainer: Any, metric: tuple[str, str] | None, label: str, begun: bool
+) -> Contract:
+    """The contract of a LightningModule of this process, with its data and what its Trainer is given."""
+    names = {**_names(module), **({} if metric is None else {"METRIC": metric})}
+    if val is not None:
+        names["val_dataloader"] = val
+    constants = {name: names[name] for name in CONSTANTS if name in names}
+    adapter = Adapter(module, data, label, trainers.read(trainer, label), begun)
+    contract = _lightning(adapter, names, constants, label)
+    contract.kind = "callables"
+    return contract
+
+
+def _is_lightning(value: Any) -> bool:
+    return lightning.is_module(value) or lightning.is_module_class(value)
+
+
+def _parts(source: Sequence[Any], label: str) -> tuple[Any, Any, Any]:
+    """(module, data, trainer) of what a function returned."""
+    if len(source) > 3:
+        raise WorkloadError(f"{label} gives {len(source)} objects.", entrypoint.RETURN)
+    module, data, trainer = (*source, None, None)[:3]
+    return module, data, trainer
+
+
+def _module_of(again: Callable[[], Any]) -> Callable[[], Any]:
+    """Makes the module alone anew."""
+
+    def make() -> Any:
+        made = again()
+        return made[0] if isinstance(made, (tuple, list)) and made else made
+
+    return make
 
 
 def _names(source: Any) -> Mapping[str, Any]:
     """The contract's names that `source` has. Methods of a LightningModule are the adapter's matter."""
     if isinstance(source, Mapping):
         return source
-    if lightning.is_module(source) or lightning.is_module_class(source):
+    if _is_lightning(source):
         wanted: tuple[str, ...] = ("evaluate", "reset", "after_step", *CONSTANTS)
     else:
         wanted = (*FUNCTIONS, *CONSTANTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from torch import nn
 from autoopt.errors import WorkloadError
 from autoopt.records import Flags
 from autoopt.workload import checkpoint as checkpoints
-from autoopt.workload import contract, own_loop
+from autoopt.workload import contract, lightning, own_loop
+from autoopt.workload.attributes import Attributes
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
 from autoopt.workload.guard import Guard
@@ -59,7 +61,7 @@ def load_any(
         seconds = time.perf_counter() - begin
         if own_loop.is_one(project.source):
             return own_loop.read(project, flags or Flags(), device, guard)
-        given = contract.read(project.source, project.label)
+        given = contract.read(project.source, project.label, project.again)
         saved = checkpoints.read(flags.checkpoint) if flags and flags.checkpoint else None
         workload = Workload(given, project.code, flags or Flags(), device, target, project, guard, saved)
     except BaseException:
@@ -126,3 +128,52 @@ def from_callables(
     except BaseException:
         guard.restore()
         raise
+
+
+def from_lightning(
+    module: Any,
+    data: Any = None,
+    *,
+    val: Any = None,
+    trainer: Any = None,
+    metric: tuple[str, str] | None = None,
+    flags: Flags | None = None,
+    device: str = "cpu",
+) -> Workload:
+    """A workload of a LightningModule in this process; `close()` leaves everything as it was.
+
+    Args:
+        module: a LightningModule, of which a copy is trained, or its class, built anew for each seed.
+        data: a LightningDataModule, a training loader, or None where the module has its own.
+        val: a validation loader.
+        trainer: a Trainer, which does not run: its callbacks, precision, clipping, accumulation and length are taken;
+            or a dict of such arguments.
+        metric: a key that the module logs in validation, with "min" or "max".
+
+    Raises:
+        WorkloadError: the module cannot be copied, or something of the contract is missing or unusable.
+    """
+    guard, begun = Guard(), False
+    if lightning.is_module(module):
+        begun = lightning.is_under_way(module)
+        module = _copied(module)
+    if lightning.is_data(data) and not isinstance(data, type):
+        guard.watch_attributes(Attributes([data]))
+    given = contract.of_lightning(module, data, val, trainer, metric, "choose()", begun)
+    try:
+        return Workload(given, UserCode(Path.cwd()), flags or Flags(), device, "choose", guard=guard)
+    except BaseException:
+        guard.restore()
+        raise
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    trainer = getattr(module, "_trainer", None)
+    try:
+        # Not the Trainer that it is attached to.
+        return copy.deepcopy(module, {} if trainer is None else {id(trainer): None})
+    except Exception as error:
+        raise WorkloadError(
+            f"{type(module).__name__} cannot be copied ({error}), and yours is to stay as it is.",
+            "Give the class, or a function that builds one: choose(lambda: MyModule(...), ...).",
+        ) from error

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoopt.workload.attributes import Attributes
 from autoopt.workload.seeding import RandomSource, RngState, get_state, parts_of, set_state, sources_of
 
 
@@ -18,10 +19,15 @@ class Guard:
         self._sources: dict[int, tuple[RandomSource, Any]] = {}
         self._epochs: list[tuple[Any, Any]] = []
         self._models: list[_Model] = []
+        self._attributes: list[Attributes] = []
 
     def watch_model(self, model: nn.Module) -> None:
         """Remembers weights, buffers, gradients, `requires_grad`, modes and hooks of `model`."""
         self._models.append(_Model(model))
+
+    def watch_attributes(self, attributes: Attributes) -> None:
+        """Puts them back too."""
+        self._attributes.append(attributes)
 
     def watch_loader(self, loader: Any) -> None:
         """Remembers the generators and the epoch that a loader and its samplers keep."""
@@ -35,6 +41,8 @@ class Guard:
         """Puts everything back."""
         for model in self._models:
             model.restore()
+        for attributes in self._attributes:
+            attributes.restore()
         for source, state in self._sources.values():
             set_state(source, state)
         for part, epoch in self._epochs:

@@ -10,13 +10,14 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from autoopt.errors import WorkloadError
+from autoopt.workload import entrypoint
 from autoopt.workload.boundary import UserCode, is_project_file
 from autoopt.workload.context import Context, declares, positional
 from autoopt.workload.seeding import derive, seed_everything
@@ -36,6 +37,8 @@ class Project:
     path: list[str] = field(default_factory=list)
     known: frozenset[str] = frozenset()
     """Modules that were there before the import."""
+    again: Callable[[], Any] | None = None
+    """Calls the function that gave `source` once more."""
 
     def modules(self) -> dict[str, Path]:
         """Modules loaded from the project's folder: name -> file."""
@@ -208,13 +211,23 @@ def _call_factory(project: Project, name: str, args: Sequence[str]) -> Any:
     values: tuple[Any, ...] = tuple(args)
     if count == 1 and (declares(function, "args") or declares(function, "argv")):
         values = (list(args),)
+    elif entrypoint.reads_the_command_line(function):
+        values = ()  # it finds them in sys.argv
     elif count is not None and len(args) > count:
         raise WorkloadError(
-            f"{name}() takes {count} arguments and {len(args)} follow `--`.", "Give it as many as it takes."
+            f"{name}() takes {count} arguments and {len(args)} follow `--`.",
+            "Give it as many as it takes, or none: a function without parameters finds them in sys.argv.",
         )
-    result = project.code(f"{name}()", function, *values)
+
+    def call() -> Any:
+        if declares(function, "ctx"):
+            return project.code(f"{name}()", function, *values)
+        return project.code(f"{name}()", entrypoint.reached, function, args, values)
+
+    result = call()
     if result is None:
-        raise WorkloadError(f"{name}() returned None.", "Return an object that has the contract's names.")
+        raise WorkloadError(f"{name}() returned None.", entrypoint.RETURN)
+    project.again = call
     return result
 
 

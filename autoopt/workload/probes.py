@@ -111,6 +111,15 @@ def second_order(workload: Workload, model: nn.Module, batch: Any) -> str | None
     return None
 
 
+def _not_in_a_trainer(workload: Workload) -> str | None:
+    """Why Lightning's Trainer cannot give a second-order optimizer what it needs, or None."""
+    if workload.accumulate > 1:
+        return f"Lightning's Trainer hands an optimizer the last of the {workload.accumulate} batches of a step only"
+    if workload.precision == "fp16":
+        return "Lightning's Trainer scales the gradients of fp16 outside of the optimizer; bf16 works"
+    return None
+
+
 def unavailable(workload: Workload, model: nn.Module, batch: Any, sparse: bool) -> dict[str, str]:
     """Registry name -> why it cannot be used on this workload, of those that cannot."""
     reasons: dict[str, str] = {}
@@ -129,6 +138,8 @@ def unavailable(workload: Workload, model: nn.Module, batch: Any, sparse: bool) 
             # Float32 weights can be differentiated by differences of gradients, where twice is not possible.
             halves = any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters())
             reason = second_order(workload, model, batch) if halves else None
+        if reason is None and Need.SECOND_ORDER in spec.needs and workload.contract.lightning is not None:
+            reason = _not_in_a_trainer(workload)
         if reason is None and sparse and name not in _SPARSE_CAPABLE:
             reason = "the gradients of Embedding(sparse=True) are sparse, which it does not take"
         if reason is not None:

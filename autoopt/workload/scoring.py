@@ -81,7 +81,7 @@ def scalar(value: Any, name: str) -> Tensor:
 
 def check_metric(metric: tuple[str, str] | None, given: Contract) -> None:
     """Raises WorkloadError for a METRIC that nothing computes."""
-    if metric is not None and metric[0] != "loss" and given.evaluate is None and given.score is None:
+    if metric is not None and metric[0] != "loss" and given.evaluate is None and given.validate is None:
         raise WorkloadError(
             f"{given.label}: METRIC names {metric[0]!r}, and there is no evaluate() that computes it.",
             f'Write evaluate(model, batches) returning {{"{metric[0]}": ...}}, or leave METRIC out.',
@@ -108,15 +108,12 @@ def _wants_grad(error: UserCodeError) -> bool:
 
 def _score(workload: Workload, model: nn.Module, batches: Batches) -> Score:
     given, metric = workload.contract, workload.metric
+    if given.validate is not None:
+        return _validated(workload, model, batches)
     losses: list[Tensor] = []
     weights: list[int] = []
-    logged: list[dict[str, float]] = []
-    for index, batch in enumerate(batches):
-        if given.score is not None:
-            value, values = workload.code("validation_step()", given.score, model, batch, index)
-            logged.append(values)
-        else:
-            value = workload.loss(model, batch)
+    for batch in batches:
+        value = workload.loss(model, batch)
         losses.append(
             value.detach().double().cpu() if value.device.type == "mps" else value.detach().double()
         )
@@ -128,19 +125,22 @@ def _score(workload: Workload, model: nn.Module, batches: Batches) -> Score:
         found = loss
     elif given.evaluate is not None:
         found = _metric(workload.code("evaluate()", given.evaluate, model, batches), metric)
-    elif given.score is not None:
-        means = _means(logged, weights) | (given.score_end() if given.score_end is not None else {})
-        found = _named(means, metric, "validation_step() logs") if metric is not None else None
     return Score(loss, found, len(losses))
 
 
-def _means(logged: list[dict[str, float]], weights: list[int]) -> dict[str, float]:
-    sums: dict[str, tuple[float, int]] = {}
-    for values, weight in zip(logged, weights, strict=True):
-        for name, value in values.items():
-            before = sums.get(name, (0.0, 0))
-            sums[name] = (before[0] + value * weight, before[1] + weight)
-    return {name: value / weight for name, (value, weight) in sums.items()}
+def _validated(workload: Workload, model: nn.Module, batches: Batches) -> Score:
+    """By Lightning's own validation."""
+    given, metric = workload.contract, workload.metric
+    assert given.validate is not None
+    loss, logged = workload.code("validation", given.validate, model, batches, workload.precision)
+    found: float | None = None
+    if metric is not None and metric[0] == "loss":
+        found = loss
+    elif given.evaluate is not None:
+        found = _metric(workload.code("evaluate()", given.evaluate, model, batches), metric)
+    elif metric is not None:
+        found = _named(logged, metric, "the validation logs")
+    return Score(loss, found, len(batches))
 
 
 def _metric(returned: Any, metric: tuple[str, str] | None) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -76,7 +76,7 @@ class Workload:
         self._set_context(
             seed=0, total_steps=1, real_steps=1, is_trial=os.environ.get("AUTOOPT_TRIAL") == "1"
         )
-        if given.train_dataloader is None or given.kind == "lightning":
+        if given.train_dataloader is None or given.lightning is not None:
             _ = self.model  # a LightningModule brings its loaders, and is built to be asked
         begin = time.perf_counter()
         self.train_source, self._held_source, self.validation = self._data()
@@ -121,8 +121,12 @@ class Workload:
         return self._settings(own_schedule=self.baseline(self.model).schedule is not None)
 
     def _settings(self, own_schedule: bool) -> Settings:
+        constants: Mapping[str, Any] = self.contract.constants
+        lightning = self.contract.lightning
+        if lightning is not None:
+            constants = lightning.given.resolved(constants, self.train_source.length)
         return settings.resolve(
-            self.contract.constants,
+            constants,
             self.flags,
             label=self.contract.label,
             batches_per_epoch=self.train_source.length,
@@ -231,7 +235,7 @@ class Workload:
                     "write loss(model, batch)."
                 )
             raise
-        return scoring.scalar(value, "loss()" if self.kind != "lightning" else "training_step()")
+        return scoring.scalar(value, "loss()" if self.contract.lightning is None else "training_step()")
 
     def after_step(self, model: nn.Module) -> None:
         """To be called after each optimizer step: counts it, and calls the user's `after_step`."""
@@ -270,7 +274,7 @@ class Workload:
         self._prepare(model)  # it may ask self.trainer for the length of the run, before any start()
         try:
             returned = self.code("configure_optimizers()", function, model)
-            if returned is None and self.kind == "lightning":
+            if returned is None and self.contract.lightning is not None:
                 return baseline.default(model)
             optimizer, scheduler, options = baseline.parse(
                 returned, label=self.contract.label, epoch_interval=self.contract.epoch_interval
@@ -311,6 +315,11 @@ class Workload:
             self, quick=quick, timing_seconds=costs.SECONDS if timing_seconds is None else timing_seconds
         )
 
+    def finish(self) -> None:
+        """To be called after each training and its evaluation: lets go of what Lightning keeps of them."""
+        if self.contract.lightning is not None:
+            self.contract.lightning.finish()
+
     def close(self) -> None:
         """Ends loader processes, and leaves the user's objects and this process as they were."""
         self.train_source.rest()
@@ -345,7 +354,8 @@ class Workload:
 
     def _prepare(self, model: nn.Module) -> None:
         if self.contract.prepare is not None:
-            self.contract.prepare(model, lambda: self.code.context, self.train_source.length)
+            context = lambda: self.code.context  # noqa: E731
+            self.contract.prepare(model, context, self.train_source.length, self._own_settings.accumulate)
 
     def _set_context(self, **changes: Any) -> None:
         trial = changes.get("is_trial", True)

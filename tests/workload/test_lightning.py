@@ -5,7 +5,8 @@ import warnings
 import pytest
 import torch
 
-from autoopt.errors import UserCodeError, WorkloadError
+from autoopt.errors import WorkloadError
+from autoopt.workload import trainer
 
 pytest.importorskip("lightning")
 
@@ -104,7 +105,7 @@ def test_logged_values_are_loss_and_metric(opened):
     assert score.loss == pytest.approx((model.net(x) - y).abs().mean().item(), rel=1e-5)
     assert score.metric == 4.0
     workload = opened(VALIDATED + "\nMETRIC = ('val_acc', 'max')\n")
-    with pytest.raises(WorkloadError, match="METRIC names 'val_acc', but validation_step"):
+    with pytest.raises(WorkloadError, match="METRIC names 'val_acc', but the validation logs"):
         workload.evaluate(workload.start(0, 5))
 
 
@@ -215,15 +216,71 @@ def test_what_is_refused(opened, old, new, message):
     assert caught.value.hint
 
 
-def test_what_only_a_trainer_has_is_told(opened):
-    workload = opened(LIT.replace("x, y = batch", "x, y = batch; self.trainer.strategy", 1))
-    with pytest.raises(UserCodeError, match=r"trainer.strategy: autoopt runs the module without a Trainer"):
-        workload.start(0, 2)
+def test_a_single_step_has_a_real_trainer_too(opened):
+    asked = (
+        "x, y = batch; self.seen = (self.trainer.strategy.root_device, self.trainer.max_steps, self.trainer.max_epochs,"
+        " self.trainer.num_training_batches, self.trainer.world_size, self.trainer.training,"
+        " self.optimizers().param_groups[0]['lr'])"
+    )
+    workload = opened(LIT.replace("x, y = batch", asked, 1))
+    model = workload.start(0, 12)
+    workload.loss(model, next(workload.batches(0)))
+    assert model.seen == (torch.device("cpu"), 12, 3, 5, 1, True, 0.0)
 
 
-def test_hooks_that_are_not_called_are_said(opened):
-    workload = opened(LIT + "\n    def on_train_batch_end(self, *args):\n        pass\n")
-    assert any("on_train_batch_end" in note for note in workload.notes)
+def test_what_the_module_remembers_starts_anew(opened):
+    text = LIT.replace("self.ready = True", "self.ready = True; self.seen = [0]")
+    workload = opened(text.replace("x, y = batch", "x, y = batch; self.seen.append(1); self.extra = 1", 1))
+    model = workload.start(0, 5)
+    workload.loss(model, next(workload.batches(0)))
+    assert (model.seen, model.extra) == ([0, 1], 1)
+    model = workload.start(0, 5)
+    assert model.seen == [0]
+    assert not hasattr(model, "extra")
+
+
+def test_the_transfer_hooks_make_the_batch(opened):
+    hook = "\n    def on_after_batch_transfer(self, batch, index):\n        return batch[0] * 0, batch[1]\n"
+    workload = opened(LIT + hook)
+    model = workload.start(0, 5)
+    batch = next(workload.batches(0))
+    bias = model.net(torch.zeros_like(batch[0]))
+    assert workload.loss(model, batch).item() == pytest.approx((bias - batch[1]).square().mean().item())
+    assert workload.evaluate(model).loss > 0
+
+
+def test_a_trainer_that_cannot_be_is_refused(opened, tmp_path):
+    with pytest.raises(WorkloadError, match="precision is 'bf16-true'"):
+        trainer.read({"precision": "bf16-true"}, "task")
+    with pytest.raises(WorkloadError, match="the Trainer is a int"):
+        trainer.read(3, "task")
+
+
+def test_the_trainers_arguments_become_settings():
+    class EarlyStopping:
+        pass
+
+    class Mine:
+        pass
+
+    mine = Mine()
+    given = trainer.read(
+        {
+            "max_epochs": 3,
+            "precision": "bf16-mixed",
+            "gradient_clip_val": 0.5,
+            "accumulate_grad_batches": 2,
+            "callbacks": [EarlyStopping(), mine],
+            "devices": 8,
+        },
+        "task",
+    )
+    assert given.constants == {"PRECISION": "bf16", "CLIP": 0.5, "ACCUMULATE": 2}
+    assert (given.epochs, given.callbacks) == (3, (mine,))
+    assert given.notes == (
+        "These callbacks have no part in trials: EarlyStopping.",
+        "These arguments of the Trainer have no part in trials: devices.",
+    )
 
 
 def test_close_takes_everything_off(opened):

@@ -1,0 +1,1 @@
+"""autoopt inside other people's training frameworks; each file imports its own."""
