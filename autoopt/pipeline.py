@@ -59,7 +59,7 @@ def profile(
             another metric.
         args: handed to the function of a "package.module:function" target.
         progress: whether to show plan and progress on stderr.
-        flags: accumulate, clip, schedule, warmup: see `records.Flags`.
+        flags: accumulate or global_batch, clip, schedule, warmup: see `records.Flags`.
 
     Returns:
         The recommendation, which is also in `out`/recommendation.yaml.
@@ -130,6 +130,8 @@ def choose(
         prior: as in `profile`.
         configure_optimizers: today's optimizer, `configure_optimizers(model)`: the baseline.
         progress: whether to show plan and progress on stderr.
+        flags: global_batch (samples of an optimizer step over all processes, WORLD_SIZE) or accumulate, epochs, precision,
+            clip, schedule, warmup: see `records.Flags`.
 
     Returns:
         The recommendation: `optimizer, scheduler = rec.build(model)`.

@@ -65,11 +65,17 @@ class Recommendation(Record):
 
         handover.save(self, path)
 
-    def build(self, model: nn.Module) -> tuple[Optimizer, LRScheduler]:
-        """The recommended optimizer over `model`'s parameters, and its schedule, stepped once a step."""
+    def build(self, model: nn.Module, *, effective_batch: int | None = None) -> tuple[Optimizer, LRScheduler]:
+        """The recommended optimizer over `model`'s parameters, and its schedule, stepped once a step.
+
+        Args:
+            model: with the structure that was profiled.
+            effective_batch: samples that an optimizer step will see, over all processes; another number than the rate
+                was chosen for is warned of (`autoopt.batch.BatchWarning`), with the rate to begin with instead.
+        """
         from autoopt.report import handover
 
-        return handover.build(self, model)
+        return handover.build(self, model, effective_batch)
 
     def snippet(self) -> str:
         """The lines to paste into a training script."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoopt.batch import BatchWarning, mismatch
 from autoopt.errors import UsageError
 from autoopt.records import Recommendation
 from autoopt.report import recipe
@@ -23,17 +25,22 @@ save: Callable[[Recommendation, str | Path], None] = recipe.save
 snippet: Callable[[Recommendation], str] = snippets.snippet
 
 
-def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
+def build(
+    rec: Recommendation, model: nn.Module, effective_batch: int | None = None
+) -> tuple[Optimizer, LambdaLR]:
     """The recommended optimizer over `model`, and its schedule.
 
     The scheduler multiplies each group's rate by the schedule of `recommendation.steps` steps; its `step()`
     is called after each optimizer step. Where the recommendation keeps something of the user's own (the
     optimizer itself, its parameter groups, its schedule), their `configure_optimizers` is called on `model`.
-    Clipping is neither's: where `recommendation.hyper` has "clip", gradients are clipped to that norm before each step.
+    Clipping and accumulation are neither's: where `recommendation.hyper` has "clip", gradients are clipped to that norm
+    before each step, and `recommendation.effective_batch` says how many batches a step takes.
 
     Args:
         rec: as made or loaded.
         model: any model with the structure that was profiled; on its device already.
+        effective_batch: samples that an optimizer step of the run sees, over all processes. Where the rate was chosen for
+            another number, a `BatchWarning` says so and with which rate to begin; what is built stays as recommended.
 
     Raises:
         UsageError: something of the user's own is kept, and there is no file to get it from.
@@ -42,6 +49,8 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
     from torch.optim.lr_scheduler import LambdaLR
 
     choice = rec.recommendation
+    if effective_batch is not None and (said := other_batch(rec, effective_batch)):
+        warnings.warn(said, BatchWarning, stacklevel=3)
     own_optimizer, own_groups = snippets.keeps_optimizer(rec), snippets.keeps_groups(rec)
     yours = _yours(rec, model) if own_optimizer or own_groups or snippets.keeps_schedule(rec) else None
     if own_optimizer and yours is not None:
@@ -55,6 +64,11 @@ def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer, LambdaLR(optimizer, _shape(rec, yours))
+
+
+def other_batch(rec: Recommendation, samples: int) -> str:
+    """What to know for training with so many samples a step; empty where the rate was chosen for them."""
+    return mismatch(snippets.class_name(rec), snippets.rate(rec), snippets.samples(rec), samples)
 
 
 def _from_table(rec: Recommendation, model: nn.Module, user: Optimizer | None) -> Optimizer:

@@ -61,6 +61,25 @@ def second_order(rec: Recommendation) -> bool:
     return Need.SECOND_ORDER in spec.needs and spec.target.startswith("autoopt.")
 
 
+def class_name(rec: Recommendation) -> str:
+    """The optimizer's name in the table, also where it is the user's own; its class where the table lacks it."""
+    base = rec.workload.baseline
+    return (base.registry_name or base.optimizer) if keeps_optimizer(rec) else rec.recommendation.optimizer
+
+
+def rate(rec: Recommendation) -> float | None:
+    """The learning rate, where it is known."""
+    choice = rec.recommendation
+    found = choice.hyper.get("lr", choice.arguments.get("lr"))
+    return None if found is None else float(found)
+
+
+def samples(rec: Recommendation) -> int | None:
+    """That an optimizer step sees, where they could be counted."""
+    seen = rec.recommendation.effective_batch
+    return None if seen is None else seen.samples
+
+
 def schedule_of(rec: Recommendation) -> str:
     """The kind for `schedule.multiplier`; as in trials, "yours" without a scheduler of theirs is cosine."""
     return "cosine" if rec.recommendation.schedule == "yours" else rec.recommendation.schedule
@@ -87,6 +106,9 @@ def snippet(rec: Recommendation) -> str:
         norm = choice.hyper[options.CLIP]
         call = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {norm!r})"
         lines.append(f"# before each optimizer.step(): {call}" if norm else "# without clipping the gradient")
+    if options.BATCH in choice.hyper:
+        count = options.applied(choice.hyper, rec.settings).accumulate
+        lines.append(f"# each step on {count} batches of yours: each loss / {count}, and a backward for each")
     return "\n".join(lines) + "\n"
 
 
@@ -116,12 +138,11 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
     )
     environment.filters |= {"py": _literal, "doc": _doc}
     choice = rec.recommendation
-    class_name = choice.class_.partition(":")[2]
     return environment.get_template("train.py.j2").render(
         rec=rec,
         choice=choice,
         imports=_imports(rec),
-        class_name=class_name,
+        class_name=choice.class_.partition(":")[2],
         arguments=call_arguments(choice),
         target=_target(target or rec.workload.target, Path(folder)),
         is_file=":" not in Path(target or rec.workload.target).name,
@@ -134,10 +155,13 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         second_order=second_order(rec),
         threads=rec.workload.threads if rec.workload.device == "cpu" else None,
         yours=rec.workload.baseline.source == "configure_optimizers",
-        rate=choice.hyper.get("lr", choice.arguments.get("lr")),
+        rate=rate(rec),
         warmup=choice.warmup_steps / choice.steps,
         next_choice=next_choice(rec),
         clip=options.applied(choice.hyper, rec.settings).clip,
+        accumulate=options.applied(choice.hyper, rec.settings).accumulate,
+        batch_name=class_name(rec),
+        samples=samples(rec),
     )
 
 
@@ -150,6 +174,9 @@ def _imports(rec: Recommendation) -> dict[str, list[str]]:
         "autoopt.training": ["second_order", "set_mode"] if second_order(rec) else ["set_mode"],
         "autoopt.workload": ["Workload", "load"],
     }
+    if samples(rec):
+        ours["autoopt.batch"] = ["mismatch"]
+        ours["autoopt.workload.data"] = ["samples"]
     if rec.promise:
         ours["autoopt.watch"] = ["Watch"]
     if not keeps_schedule(rec):

@@ -14,7 +14,7 @@ from autoopt.errors import WorkloadError
 from autoopt.workload import lightning
 
 Kind = Literal["functions", "lightning", "huggingface", "callables"]
-CONSTANTS = ("STEPS", "ACCUMULATE", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
+CONSTANTS = ("STEPS", "ACCUMULATE", "GLOBAL_BATCH", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
 FUNCTIONS = (
     "build_model",
     "train_dataloader",
