@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _MOST = 5
 """Values of an option: each costs a trial of the real run's length, where trials are that long."""
-_MULTIPLES = "off, or a list of multiples of your own effective batch: whole numbers from 2 to 16, 0.5 or 0.25"
+_MULTIPLES = (
+    "off, or a list of multiples of your own effective batch: whole numbers from 2 to 16, 0.5 or 0.25"
+)
 _LARGEST = 16
 """A larger number is taken for samples, which is what people think of first."""
 

@@ -8,7 +8,13 @@ from autoopt.errors import UsageError
 
 @pytest.mark.parametrize(
     ("optimizer", "ratio", "rate"),
-    [("adamw", 4, 0.02), ("adamw", 0.25, 0.005), ("SGD", 4, 0.04), ("sgd_sai", 0.5, 0.005), ("prodigy", 4, 0.01)],
+    [
+        ("adamw", 4, 0.02),
+        ("adamw", 0.25, 0.005),
+        ("SGD", 4, 0.04),
+        ("sgd_sai", 0.5, 0.005),
+        ("prodigy", 4, 0.01),
+    ],
 )
 def test_rates_grow_with_the_batch_as_the_optimizer_uses_the_noise(
     optimizer: str, ratio: float, rate: float
@@ -17,7 +23,8 @@ def test_rates_grow_with_the_batch_as_the_optimizer_uses_the_noise(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "each", "ranks", "accumulate"), [(64, 64, 1, 1), (256, 64, 1, 4), (256, 64, 2, 4), (128, 64, 2, 2)]
+    ("wanted", "each", "ranks", "accumulate"),
+    [(64, 64, 1, 1), (256, 64, 1, 4), (256, 64, 2, 4), (128, 64, 2, 2)],
 )
 def test_a_global_batch_is_so_many_batches_of_all_processes(
     wanted: int, each: int, ranks: int, accumulate: int
@@ -44,7 +51,9 @@ def test_another_batch_is_told_with_the_rate_to_begin_with_and_its_source() -> N
     assert "begin with is 0.002" in said
     assert "2205.10287" in said
     assert "--global-batch 256" in said
-    assert "begin with is 0.004 (in proportion to the batch: Goyal 2017" in batch.mismatch("sgd", 1e-3, 64, 256)
+    assert "begin with is 0.004 (in proportion to the batch: Goyal 2017" in batch.mismatch(
+        "sgd", 1e-3, 64, 256
+    )
 
 
 @pytest.mark.parametrize("seen", [64, 60, 70])

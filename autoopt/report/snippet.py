@@ -160,6 +160,7 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         next_choice=next_choice(rec),
         clip=options.applied(choice.hyper, rec.settings).clip,
         accumulate=options.applied(choice.hyper, rec.settings).accumulate,
+        times=options.multiple(choice.hyper),
         batch_name=class_name(rec),
         samples=samples(rec),
     )

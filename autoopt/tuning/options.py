@@ -182,8 +182,7 @@ def _impossible(m: float, settings: Settings) -> str:
     batches = m * settings.accumulate
     if not (batches / settings.ranks).is_integer():
         each = f" in each of {settings.ranks} processes" if settings.ranks > 1 else ""
-        return (
-            f"a step takes {settings.accumulate // settings.ranks} batches{each}, which cannot be divided so"
-        )
+        count = settings.accumulate // settings.ranks
+        return f"a step takes {count} batch{'es' if count > 1 else ''}{each}, which cannot be divided so"
     left = steps_of({BATCH: m}, settings.steps)
     return f"it leaves {left} of {settings.steps} steps" if left < FEWEST_STEPS and m > 1 else ""

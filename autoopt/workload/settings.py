@@ -65,7 +65,7 @@ def resolve(
         origins["warmup"] = "flag" if flags.warmup is not None else "file"
         values["warmup"] = _share(warmup, values.get("steps", Settings().steps), origins["warmup"], label)
     for name in Settings.model_fields:
-        if name != "origins":
+        if name not in ("origins", "global_batch", "ranks"):  # nothing to be said where they were not given
             origins.setdefault(name, "default")
     return Settings(**values, origins=origins)
 
