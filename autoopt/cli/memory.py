@@ -52,6 +52,8 @@ def memory(
         raise UsageError(
             "--measure takes your own batches on this machine's device.", "Leave --gpu and --batch-size out."
         )
+    if batch_size is not None and global_batch is not None:
+        raise UsageError("--global-batch is divided by your loader's batches.", "Leave --batch-size out.")
     if accumulate is not None and global_batch is not None:
         raise UsageError("--accumulate and --global-batch say the same thing twice.", "Give one of them.")
     request, device = _request(target, arguments or [], gpu, batch_size, precision, accumulate, optimizers)

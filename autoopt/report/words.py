@@ -123,14 +123,14 @@ def pace(row: Row) -> float | None:
 
 def times_batch(row: Row) -> str:
     """What marks a row that trains with another batch than the run's own."""
-    return f" ({row.hyper[BATCH]:g} x batch)" if BATCH in row.hyper else ""
+    return f" {row.hyper[BATCH]:g}x" if BATCH in row.hyper else ""
 
 
 def other_batches(rec: Recommendation) -> str:
     """What to know of the table where a row trains with another batch; else empty."""
     if not any(BATCH in row.hyper for row in rec.optimizers):
         return ""
-    return "x batch: each step sees so many times as many samples as yours; the time of a step is for as many as yours"
+    return "2x, 4x ...: a step sees so many times as many samples as yours; its time is told for as many as yours"
 
 
 def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:

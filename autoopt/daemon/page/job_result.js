@@ -106,7 +106,7 @@ function pace(row) {
 }
 
 function timesBatch(row) {
-  return row.hyper?.batch ? ` (${row.hyper.batch} x batch)` : "";
+  return row.hyper?.batch ? ` ${row.hyper.batch}x` : "";
 }
 
 function table(rec, name) {
