@@ -110,14 +110,16 @@ def prepare(
     plan = plan.model_copy(update={"begin_seconds": begin})
     own = _own(report, specs)
     extra = options.of(policy.tune, report)
-    arms = {BASELINE: Arm(BASELINE, {}, {})}  # theirs as they have it, clipping and warm-up too
+    arms = {BASELINE: Arm(BASELINE, {}, {})}  # theirs as they have it, clipping, warm-up and batch too
     for name in layout.optimizers:
         candidate = policy.candidates[name]
         start, ranges = candidate.start(specs[name]), candidate.ranges(specs[name])
         if own and own[0] == name and report.baseline.source == "configure_optimizers":
             # What the user has set beside the rate stays until trials show better.
             start |= {k: v for k, v in own[1].items() if k != "lr" and k in start}
-        arms[name] = Arm(name, start | extra.start, ranges, ladders=extra.ladders)
+        arms[name] = Arm(
+            name, start | extra.start, ranges, ladders=options.ladders_of(specs[name], extra.ladders)
+        )
     usual = {name: math.log10(arm.start["lr"]) for name, arm in arms.items() if "lr" in arm.start}
     # One that trains under other options is nothing that is believed of its class.
     # Nor is one that goes on with its state anything that is believed of one that starts.

@@ -63,7 +63,7 @@ def profile(
             is then the whole run, and what remains is tuned.
         args: handed to the function of a "package.module:function" target.
         progress: whether to show plan and progress on stderr.
-        flags: accumulate, clip, schedule, warmup: see `records.Flags`.
+        flags: accumulate or global_batch, clip, schedule, warmup: see `records.Flags`.
 
     Returns:
         The recommendation, which is also in `out`/recommendation.yaml.
@@ -149,6 +149,8 @@ def choose(
         configure_optimizers: today's optimizer, `configure_optimizers(model)`: the baseline.
         checkpoint: as in `profile`, or a dictionary with "model" and, if there, "optimizer" and "step".
         progress: whether to show plan and progress on stderr.
+        flags: global_batch (samples of an optimizer step over all processes, WORLD_SIZE) or accumulate, epochs, precision,
+            clip, schedule, warmup: see `records.Flags`.
 
     Returns:
         The recommendation: `optimizer, scheduler = rec.build(model)`.

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _MOST = 5
 """Values of an option: each costs a trial of the real run's length, where trials are that long."""
-_BY_HAND = (
-    "is not searched: at equal samples the steps of a run, and with them its schedule, change with it. By hand: for each "
-    "size, set it in your loader, run `autoopt profile --steps (samples / size)` with an --out of its own, and compare "
-    "the expected losses"
+_MULTIPLES = (
+    "off, or a list of multiples of your own effective batch: whole numbers from 2 to 16, 0.5 or 0.25"
 )
+_LARGEST = 16
+"""A larger number is taken for samples, which is what people think of first."""
 
 
 class Tune(BaseModel):
@@ -32,7 +32,9 @@ class Tune(BaseModel):
         "auto", description="largest norm of the gradient; auto: clipped where the first gradients spike"
     )
     warmup: Literal["off"] | tuple[float, ...] = Field("off", description="shares of the run")
-    batch_size: Literal["off"] = Field("off", description="not searched")
+    batch_size: Literal["off"] | tuple[float, ...] = Field(
+        "off", description="multiples of the run's own effective batch, compared at equal samples"
+    )
 
     @field_validator("clip", mode="before")
     @classmethod
@@ -56,16 +58,20 @@ class Tune(BaseModel):
     @field_validator("batch_size", mode="before")
     @classmethod
     def _batch_size(cls, value: Any) -> Any:
-        if not _is_off(value):
-            raise ValueError(f"the batch size {_BY_HAND}")
-        return "off"
+        found = _values(value, f"{_MULTIPLES}, such as [2, 4]")
+        for multiple in found:
+            if multiple not in (0.25, 0.5) and not (multiple.is_integer() and 1 <= multiple <= _LARGEST):
+                raise ValueError(
+                    f"this is {_MULTIPLES}; {multiple:g} is none (not samples: 2 is twice as many as you train with)"
+                )
+        return tuple(multiple for multiple in found if multiple != 1) or "off"
 
     def words(self) -> dict[str, str]:
         """Each option, as a user reads it."""
         said = {
             "clip": _words(self.clip),
             "warmup": _words(self.warmup),
-            "batch size": _words(self.batch_size),
+            "batch size": _times(self.batch_size),
         }
         if self.clip == "auto":
             said["clip"] = "only where the first gradients spike, and yours is kept"
@@ -97,3 +103,14 @@ def _words(value: str | tuple[float, ...]) -> str:
     if isinstance(value, str):
         return "as it is"
     return "also " + ", ".join(f"{item:g}" if item else "none" for item in value)
+
+
+def _times(value: str | tuple[float, ...]) -> str:
+    """Multiples of the batch.
+
+    >>> _times((2.0, 0.5))
+    'also 2 x, 0.5 x yours, at equal samples'
+    """
+    if isinstance(value, str):
+        return "as it is"
+    return "also " + ", ".join(f"{item:g} x" for item in value) + " yours, at equal samples"

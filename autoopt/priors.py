@@ -172,7 +172,8 @@ def _short(result: TrialResult) -> TrialResult:
 
 
 def _settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"steps": 1, "origins": {}})
+    # How the accumulation was asked for is no difference where it is the same.
+    return settings.model_copy(update={"steps": 1, "origins": {}, "global_batch": None, "ranks": 1})
 
 
 def _by(metric: tuple[str, str] | None) -> str:

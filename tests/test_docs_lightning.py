@@ -51,9 +51,7 @@ def test_the_command(folder: Path) -> None:
 
 @pytest.mark.long
 def test_the_notebook(folder: Path) -> None:
-    (folder / "cell.py").write_text(
-        BLOCKS[2][1] + "\nprint(type(optimizer).__name__)\n"
-    )
+    (folder / "cell.py").write_text(BLOCKS[2][1] + "\nprint(type(optimizer).__name__)\n")
     assert run([sys.executable, "cell.py"], folder).strip()
 
 

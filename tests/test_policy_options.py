@@ -40,8 +40,15 @@ def test_lists_are_numbers_each_once_and_off_in_them_is_none(load) -> None:
     assert tune.words() == {"clip": "also 1, 0.5, none", "warmup": "also none, 0.1", "batch size": "as it is"}
 
 
+def test_batches_are_multiples_of_ones_own_which_is_none_of_them(load) -> None:
+    tune = load("tune: {batch_size: [2, 0.5, 1, 4]}").tune
+    assert tune.batch_size == (2.0, 0.5, 4.0)
+    assert tune.words()["batch size"] == "also 2 x, 0.5 x, 4 x yours, at equal samples"
+    assert load("tune: {batch_size: [1]}").tune.batch_size == "off"
+
+
 def test_a_run_keeps_it_as_it_was(load) -> None:
-    policy = load("tune: {clip: [0.5], warmup: [0.1]}")
+    policy = load("tune: {clip: [0.5], warmup: [0.1], batch_size: [2, 0.25]}")
     assert Policy.model_validate(policy.model_dump(mode="json", by_alias=True)) == policy
 
 
@@ -58,7 +65,10 @@ def test_a_run_keeps_it_as_it_was(load) -> None:
         ("{clip: [1, 2, 3, 4, 5, 6]}", "tune.clip", "at most 5"),
         ("{warmup: [0.1, 100]}", "tune.warmup", "a share of the run"),
         ("{warmup: auto}", "tune.warmup", "a list of shares"),
-        ("{batch_size: [32, 64]}", "tune.batch_size", "By hand: .*--steps"),
+        ("{batch_size: [32, 64]}", "tune.batch_size", "32 is none .not samples: 2 is twice as many"),
+        ("{batch_size: [1.5]}", "tune.batch_size", "1.5 is none"),
+        ("{batch_size: [off]}", "tune.batch_size", "0 is none"),
+        ("{batch_size: 2}", "tune.batch_size", r"such as \[2, 4\]"),
         ("{momentum: off}", "tune.momentum", "there is no such key"),
     ],
 )

@@ -144,7 +144,7 @@ def _facts(report: WorkloadReport) -> list[tuple[str, str]]:
     chosen = [
         f"{name} {' '.join(value) if isinstance(value, tuple) else value} ({origin(name)})"
         for name, value in settings.model_dump(exclude={"origins"}).items()
-        if value is not None
+        if value is not None and name in settings.origins
     ]
     validation = {
         "own": "your val_dataloader()",

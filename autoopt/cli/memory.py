@@ -30,6 +30,9 @@ def memory(
     batch_size: int = typer.Option(None, min=1, help="Samples in a batch instead of your loader's."),
     precision: str = typer.Option(None, help="fp32, bf16 or fp16."),
     accumulate: int = typer.Option(None, min=1, help="Batches to a step."),
+    global_batch: int = typer.Option(
+        None, min=1, help="Samples to a step over all processes, instead of --accumulate."
+    ),
     optimizers: str = typer.Option(None, help="Names, separated by commas; all of the table by default."),
     measure: bool = typer.Option(
         False, "--measure", help="Take real steps on this machine's device too, which allocates the model."
@@ -49,7 +52,12 @@ def memory(
         raise UsageError(
             "--measure takes your own batches on this machine's device.", "Leave --gpu and --batch-size out."
         )
+    if batch_size is not None and global_batch is not None:
+        raise UsageError("--global-batch is divided by your loader's batches.", "Leave --batch-size out.")
+    if accumulate is not None and global_batch is not None:
+        raise UsageError("--accumulate and --global-batch say the same thing twice.", "Give one of them.")
     request, device = _request(target, arguments or [], gpu, batch_size, precision, accumulate, optimizers)
+    request = request.model_copy(update={"global_batch": global_batch})
     visible = None
     if measure:
         chosen = devices("auto")[:1]

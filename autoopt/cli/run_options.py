@@ -30,6 +30,14 @@ Workers = Annotated[
 ]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")]
 Accumulate = Annotated[int | None, typer.Option(min=1, help="Batches per optimizer step.")]
+GlobalBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--global-batch",
+        min=1,
+        help="Samples per optimizer step over all processes (WORLD_SIZE), instead of --accumulate.",
+    ),
+]
 Clip = Annotated[float | None, typer.Option(help="Maximum norm of the gradient.")]
 Schedule = Annotated[str | None, typer.Option(help="cosine, linear, constant or wsd.")]
 Warmup = Annotated[
@@ -43,15 +51,17 @@ def flags(**given: Any) -> Any:
     """The `Flags` of what was given, with a clear word about the one that does not fit.
 
     Raises:
-        UsageError: a value that cannot be used, or --steps and --epochs both.
+        UsageError: a value that cannot be used, --steps and --epochs both, or --accumulate and --global-batch both.
     """
     from pydantic import ValidationError
 
     from autoopt.errors import UsageError
     from autoopt.records import Flags
 
-    if given["steps"] is not None and given["epochs"] is not None:
-        raise UsageError("--steps and --epochs say the same thing twice.", "Give one of them.")
+    for one, other in (("steps", "epochs"), ("accumulate", "global_batch")):
+        if given[one] is not None and given[other] is not None:
+            names = f"--{one} and --{other.replace('_', '-')}"
+            raise UsageError(f"{names} say the same thing twice.", "Give one of them.")
     try:
         return Flags(**given)
     except ValidationError as error:

@@ -41,9 +41,9 @@ def memory(job: Job, snapshot: Snapshot, capacity: int) -> list[str]:
         "--gpu",
         f"{capacity}B",
     ]
-    for name in ("precision", "accumulate"):
+    for name in ("precision", "accumulate", "global_batch"):
         if (value := getattr(options, name)) is not None:
-            head += [f"--{name}", str(value)]
+            head += [_flag(name), str(value)]
     if options.optimizers:
         head += ["--optimizers", ",".join(options.optimizers)]
     return [*head, *_arguments(job.submission)]
@@ -123,15 +123,29 @@ def _arguments(submission: Submission) -> list[str]:
     return ["--", *submission.arguments] if submission.arguments else []
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _flags(options: Options, device: str) -> list[str]:
     flags = ["--device", device]
-    names = ("steps", "epochs", "budget", "policy", "limit", "workers", "precision", "accumulate", "clip")
-    for name in (*names, "schedule", "warmup", "seed"):
+    names = (
+        "steps",
+        "epochs",
+        "budget",
+        "policy",
+        "limit",
+        "workers",
+        "precision",
+        "accumulate",
+        "global_batch",
+    )
+    for name in (*names, "clip", "schedule", "warmup", "seed"):
         value = getattr(options, name)
         if value is not None:
             if name == "budget" and not isinstance(value, str):
                 value = f"{value}s"
-            flags.append(f"--{name}={value}")
+            flags.append(f"{_flag(name)}={value}")
     if options.optimizers:
         flags.append(f"--optimizers={','.join(options.optimizers)}")
     return flags + [f"--prior={prior}" for prior in options.prior]

@@ -12,6 +12,7 @@ from typing import Any
 from autoopt.errors import RunError
 from autoopt.files import plain
 from autoopt.journal import FILE_NAME, parse
+from autoopt.options import in_own_steps, steps_of
 from autoopt.records import (
     Event,
     Noted,
@@ -207,6 +208,8 @@ def _spec(spec: TrialSpec) -> dict[str, Any]:
         "lr": spec.hyper.get("lr"),
         "hyper": spec.hyper,
         "steps": spec.steps,
+        # With another batch a trial of as many samples takes other steps.
+        "optimizer_steps": steps_of(spec.hyper, spec.steps),
         "seed": spec.seed,
         "stage": spec.stage,
     }
@@ -241,7 +244,7 @@ def _finished(result: TrialResult, began: float | None, ended: float) -> dict[st
         "step_seconds": result.step_seconds,
         "peak_bytes": result.peak_bytes,
         "state_bytes": result.state_bytes,
-        "curve": thin([list(point) for point in result.curve]),
+        "curve": thin([list(point) for point in in_own_steps(result.curve, result.spec.hyper)]),
         "began": began,
         "ended": ended,
         "worker": result.worker,

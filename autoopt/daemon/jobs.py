@@ -59,6 +59,7 @@ class Options(Record):
     workers: int | None = Field(None, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     accumulate: int | None = Field(None, ge=1)
+    global_batch: int | None = Field(None, ge=1)
     clip: float | None = Field(None, gt=0)
     schedule: Literal["cosine", "linear", "constant", "wsd"] | None = None
     warmup: float | None = Field(None, ge=0)

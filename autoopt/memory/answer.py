@@ -22,6 +22,7 @@ class MemoryRequest(Record):
     context_bytes: int = Field(0, description="that the driver and its libraries take of it")
     batch_size: int | None = None
     accumulate: int | None = None
+    global_batch: int | None = Field(None, ge=1, description="samples to a step over all processes")
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     measure_on: str | None = Field(
         None, description="device on which real steps are taken too, as the process names it"

@@ -46,7 +46,9 @@ def predict(request: MemoryRequest, progress: Progress = lambda _: None) -> Memo
     """
     begin = time.perf_counter()
     progress("loading")
-    flags = Flags(precision=request.precision, accumulate=request.accumulate)
+    flags = Flags(
+        precision=request.precision, accumulate=request.accumulate, global_batch=request.global_batch
+    )
     workload = load(request.target, request.arguments, flags, "cpu")
     try:
         return _Prediction(request, workload, progress).answer(begin)

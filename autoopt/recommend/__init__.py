@@ -115,28 +115,28 @@ def _candidates(e: Evidence) -> list[Candidate]:
         option = e.planner.choice(name)
         if option is None or e.planner.over(name):
             continue
-        own = e.results_of(name)
-        cost = {"time": e.step_seconds(name), "memory": largest(r.peak_bytes for r in own)}
-        found.append(Candidate(option.key, e.planner.worth(option) + _time_shift(e, name), cost))
+        own = e.alike(name, option.key)
+        cost = {"time": e.pace(name, option.key), "memory": largest(r.peak_bytes for r in own)}
+        found.append(Candidate(option.key, e.planner.worth(option) + _time_shift(e, option.key), cost))
     return found
 
 
 def _gap(e: Evidence, a: Candidate, b: Candidate) -> Difference:
     """y of a less y of b in the real run, or after equal time where the policy decides by that."""
     gap = e.planner.view.difference(_option(a.key), _option(b.key))
-    return replace(gap, mean=gap.mean + _time_shift(e, a.key[0]) - _time_shift(e, b.key[0]))
+    return replace(gap, mean=gap.mean + _time_shift(e, a.key) - _time_shift(e, b.key))
 
 
 def _option(key: Key) -> Option:
     return Option(key[0], dict(key[1]))
 
 
-def _time_shift(e: Evidence, name: str) -> float:
-    """What y gains or loses when this optimizer trains for as many seconds as AdamW would; 0 at equal steps."""
-    slope, mine = e.slope(name), e.step_seconds(name)
+def _time_shift(e: Evidence, key: Key) -> float:
+    """What y gains or loses when this configuration trains for as many seconds as AdamW would; 0 at equal samples."""
+    slope, mine = e.slope(key[0]), e.pace(key[0], key)
     if e.policy.objective != "loss_at_time" or slope is None or not mine:
         return 0.0
-    return at_equal_time(0.0, slope, mine, e.step_seconds("adamw") or e.planner.plan.step_seconds)
+    return at_equal_time(0.0, slope, mine, e.pace("adamw") or e.planner.plan.step_seconds)
 
 
 def _carried(e: Evidence, verdict: Verdict) -> tuple[Choice, list[str]]:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from autoopt.optim.spec import OptimSpec
+from autoopt.options import multiple
 from autoopt.policy import Policy
 from autoopt.recommend.numbers import largest, mean, median
 from autoopt.records import BASELINE, Expected, Outcome, Speed, TrialResult, WorkloadReport
@@ -92,6 +93,7 @@ class Evidence:
             return key
         x = math.log10(dict(key[1])["lr"])
         same = [k for k in self.scores if k[0] == key[0] and not self.diverged(k)]
+        same = [k for k in same if batch_of(k) == batch_of(key)] or same
         return min(same, key=lambda k: (abs(math.log10(dict(k[1])["lr"]) - x), k))
 
     @cached_property
@@ -123,17 +125,28 @@ class Evidence:
     def results_of(self, optimizer: str) -> list[TrialResult]:
         return [r for r in self.planner.results if r.spec.optimizer == optimizer]
 
-    def step_seconds(self, optimizer: str) -> float | None:
-        return median(r.step_seconds for r in self.timed(optimizer))
+    def alike(self, optimizer: str, key: Key | None = None) -> list[TrialResult]:
+        """An optimizer's trials with the batch of a configuration, or with the run's own: those whose costs compare."""
+        times = batch_of(key)
+        return [r for r in self.results_of(optimizer) if multiple(r.spec.hyper) == times]
 
-    def timed(self, optimizer: str) -> list[TrialResult]:
+    def step_seconds(self, optimizer: str, key: Key | None = None) -> float | None:
+        """Of an optimizer step with the batch of a configuration, or with the run's own."""
+        return median(r.step_seconds for r in self.timed(optimizer, key))
+
+    def pace(self, optimizer: str, key: Key | None = None) -> float | None:
+        """Seconds for as many samples as a step of the run's own batch sees: what is compared at equal samples."""
+        seconds = self.step_seconds(optimizer, key)
+        return None if seconds is None else seconds / batch_of(key)
+
+    def timed(self, optimizer: str, key: Key | None = None) -> list[TrialResult]:
         """Trials whose times count: those that had their device for themselves, where there are such."""
-        mine = [r for r in self.results_of(optimizer) if r.step_seconds is not None]
+        mine = [r for r in self.alike(optimizer, key) if r.step_seconds is not None]
         return [r for r in mine if not r.disturbed] or mine
 
     def speed(self, optimizer: str) -> Speed | None:
-        """Where the time of its steps went, in the trial with the most of them measured."""
-        told = [r.speed for r in self.results_of(optimizer) if r.speed is not None]
+        """Where the time of its steps went, in the trial with the most of them measured with the run's own batch."""
+        told = [r.speed for r in self.alike(optimizer) if r.speed is not None]
         return max(told, key=lambda s: s.steps, default=None)
 
     def tokens_per_second(self, samples_per_second: float | None) -> float | None:
@@ -166,7 +179,7 @@ class Evidence:
     def expected(self, key: Key) -> Expected:
         """What a configuration reached at its longest length, over the seeds that count, and what it costs."""
         key = self.stand_in(key)
-        used, own, steps = self.used(key), self.results_of(key[0]), self.length(key)
+        used, own, steps = self.used(key), self.alike(key[0], key), self.length(key)
         counted = [
             r
             for r in own
@@ -178,7 +191,7 @@ class Evidence:
         by_metric = self.score.metric is not None
         low, high = interval(used, self.noise)
         centre = statistics.fmean(used.values())
-        rate = median(r.samples_per_second for r in self.timed(key[0]))
+        rate = median(r.samples_per_second for r in self.timed(key[0], key))
         return Expected(
             loss=mean(r.loss for r in counted) if by_metric else self.score.unit(centre),
             low=None if by_metric else self.score.unit(low),
@@ -186,13 +199,18 @@ class Evidence:
             metric=mean(r.metric for r in counted),
             steps=steps or 0,
             seeds=len(used),
-            step_seconds=self.step_seconds(key[0]),
+            step_seconds=self.step_seconds(key[0], key),
             samples_per_second=rate,
             tokens_per_second=self.tokens_per_second(rate),
             state_bytes=largest(r.state_bytes for r in own),
             peak_bytes=largest(r.peak_bytes for r in own),
             peak_source=next((r.peak_source for r in own if r.peak_bytes), "unknown"),
         )
+
+
+def batch_of(key: Key | None) -> float:
+    """Multiple of the run's own batch that a configuration trains with."""
+    return 1.0 if key is None else multiple(dict(key[1]))
 
 
 def paired(results: list[TrialResult]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoopt import options
 from autoopt.optim.spec import Need
 from autoopt.recommend.evidence import Evidence
-from autoopt.records import BASELINE, Choice, Hyper
+from autoopt.records import BASELINE, Choice, EffectiveBatch, Hyper, Settings
 from autoopt.schedule import warmup_steps
 from autoopt.tuning import options as offered
 
@@ -52,6 +52,18 @@ def handed_on(
         warmup_steps=0 if goes_on else warmup_steps(settings.warmup, settings.steps),
         steps=settings.steps,
         tuned=tuned,
+        effective_batch=_effective(e, settings),
+    )
+
+
+def _effective(e: Evidence, settings: Settings) -> EffectiveBatch:
+    """For how many samples a step the rate holds."""
+    each, ranks = e.report.samples_per_batch, settings.ranks
+    return EffectiveBatch(
+        samples=None if each is None else each * settings.accumulate,
+        samples_per_batch=each,
+        accumulate=settings.accumulate // ranks,
+        ranks=ranks,
     )
 
 

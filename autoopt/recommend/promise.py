@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from autoopt.options import multiple, steps_of
+from autoopt.recommend.batches import in_steps_of
 from autoopt.recommend.foresight import estimates, kinds
 from autoopt.recommend.windows import CHECKPOINTS, of_run
 from autoopt.records import Band, Hyper, TrialResult
@@ -35,7 +37,7 @@ def promise(
         results: all trials of a run; finished ones of this optimizer give centres, of any the spread.
         optimizer: registry name, or BASELINE.
         hyper: of the real run; trials with a learning rate near it count, with wider bands.
-        total: steps of the real run.
+        total: steps of the real run with its own batch; bands are in the steps that it takes with `hyper`'s.
         score: gives the scale of a loss.
         schedule: kind of learning-rate schedule; "yours" is taken as constant until the end.
         warmup: share of a run that warms up.
@@ -44,7 +46,9 @@ def promise(
         No band where the trials say nothing, because they are too short or none is near. A window shorter than a
         step of the real run is left out.
     """
-    told = list(results)
+    times = multiple(hyper)
+    total = steps_of(hyper, total)
+    told = [in_steps_of(r, times) for r in results]
     made = estimates(told, optimizer, hyper, total, score, schedule=schedule, warmup=warmup)
     # A metric is nothing that every step tells, and no band reaches below zero where no loss did.
     unit = replace(score, metric=None, positive=all(loss >= 0 for r in told for loss in _losses(r))).unit

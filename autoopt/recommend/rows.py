@@ -33,7 +33,8 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
     best = _best_keys(e, verdict)
     expected = {name: e.expected(key) for name, key in best.items()}
     chosen = expected[verdict.chosen.key[0]]
-    front = _front(e, expected)
+    pace = e.pace(verdict.chosen.key[0], best[verdict.chosen.key[0]])
+    front = _front(e, expected, best)
     adamw = best.get(ADAMW)
     made = []
     for arm in e.planner.arms.values():
@@ -48,9 +49,11 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
                 expected=seen,
                 trials=len(mine),
                 seconds=round(sum(r.seconds.get("total", 0.0) for r in mine), 3),
-                relative_step_time=ratio(e.step_seconds(arm.name), chosen.step_seconds),
-                relative_memory=ratio(largest(r.peak_bytes for r in mine), chosen.peak_bytes),
-                loss_at_equal_time=_at_equal_time(e, arm.name, seen, chosen),
+                relative_step_time=ratio(e.pace(arm.name, key), pace),
+                relative_memory=ratio(
+                    largest(r.peak_bytes for r in e.alike(arm.name, key)), chosen.peak_bytes
+                ),
+                loss_at_equal_time=_at_equal_time(e, arm.name, seen, e.pace(arm.name, key), pace),
                 pareto=arm.name in front,
                 seconds_to_adamw=reached.seconds,
                 seconds_to_adamw_reason=reached.reason,
@@ -64,7 +67,7 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
     )
 
 
-def _front(e: Evidence, expected: dict[str, Expected]) -> set[str]:
+def _front(e: Evidence, expected: dict[str, Expected], best: dict[str, Key]) -> set[str]:
     """The Pareto front of loss (or metric), step time and memory, of those that are within the limits.
 
     Only what was trained as long as the longest is compared. Where no peak is known, the state stands for the memory.
@@ -87,7 +90,7 @@ def _front(e: Evidence, expected: dict[str, Expected]) -> set[str]:
         {
             n: (
                 worth(x),
-                timed[n] if fair else x.step_seconds,
+                timed[n] if fair else e.pace(n, best[n]),
                 x.peak_bytes if peaks else x.state_bytes,
             )
             for n, x in within.items()
@@ -139,11 +142,13 @@ def _status(verdict: Verdict, arm: Arm, key: Key | None, over: str = "") -> tupl
     return "undecided", f"worse than the best with only {100 * worse:.0f} % probability"
 
 
-def _at_equal_time(e: Evidence, name: str, seen: Expected | None, chosen: Expected) -> float | None:
+def _at_equal_time(
+    e: Evidence, name: str, seen: Expected | None, mine: float | None, chosen: float | None
+) -> float | None:
     slope = e.slope(name)
     if e.score.metric is not None or seen is None or seen.loss is None or slope is None:
         return None
-    if not seen.step_seconds or not chosen.step_seconds:
+    if not mine or not chosen:
         return None
     y = e.score.of_loss(seen.loss)
-    return e.score.unit(at_equal_time(y, slope, seen.step_seconds, chosen.step_seconds))
+    return e.score.unit(at_equal_time(y, slope, mine, chosen))

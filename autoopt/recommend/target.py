@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoopt.options import in_own_steps, multiple
 from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import median
 from autoopt.recommend.windows import Window, mean_loss
@@ -46,7 +47,7 @@ def to_adamw(e: Evidence, key: Key | None, adamw: Key | None) -> ToTarget:
     if steps is None:
         return ToTarget(None, "no length and seed was trained with both")
     seeds = [s for n, s in mine if n == steps and (n, s) in theirs]
-    reached = [steps_to(mine[steps, s].curve, theirs[steps, s].curve) for s in seeds]
+    reached = [steps_to(_curve(mine[steps, s]), _curve(theirs[steps, s])) for s in seeds]
     times = [(n, _pace(mine[steps, s])) for n, s in zip(reached, seeds, strict=True) if n is not None]
     if 2 * len(times) <= len(seeds):
         return ToTarget(None, f"not reached in {steps} steps")
@@ -96,8 +97,13 @@ def _longest(e: Evidence, key: Key) -> dict[tuple[int, int], TrialResult]:
     }
 
 
+def _curve(result: TrialResult) -> Curve:
+    return in_own_steps(result.curve, result.spec.hyper)
+
+
 def _pace(result: TrialResult) -> float | None:
-    """Seconds of a step with its wait for data."""
+    """Seconds for the samples of a step of the run's own batch, with the wait for data."""
     if result.step_seconds is None:
         return None
-    return result.step_seconds + (result.speed.data.seconds if result.speed else 0.0)
+    seconds = result.step_seconds + (result.speed.data.seconds if result.speed else 0.0)
+    return seconds / multiple(result.spec.hyper)

@@ -35,7 +35,7 @@ def trade(
         parts.append(f"{times(state)} its state")
     if peak is not None and abs(peak - 1) > _SAME:
         parts.append(f"{times(peak)} its peak memory")
-    step = e.planner.pace.timed(key[0]) or ratio(seen.step_seconds, its.step_seconds)
+    step = e.planner.pace.timed(key[0]) or ratio(e.pace(key[0], key), e.pace(adamw[0], adamw))
     if step is not None:
         parts.append(f"{times(step)} its step")
     return ", ".join(parts)

@@ -8,7 +8,7 @@ Losses are in the user's own unit, times in seconds, sizes in bytes. A number th
 from __future__ import annotations
 
 from autoopt.records.base import BASELINE, FreeForm, Hyper, Record
-from autoopt.records.choice import Band, Choice, Confidence, Expected, Gain, Row
+from autoopt.records.choice import Band, Choice, Confidence, EffectiveBatch, Expected, Gain, Row
 from autoopt.records.events import (
     Event,
     Noted,
@@ -36,6 +36,7 @@ __all__ = [
     "Choice",
     "Confidence",
     "DeviceUse",
+    "EffectiveBatch",
     "Effort",
     "Event",
     "Expected",

@@ -11,6 +11,33 @@ from autoopt.records.trials import Speed
 from autoopt.records.workload import GroupRecord
 
 
+class EffectiveBatch(Record):
+    """The samples that an optimizer step sees: the learning rate holds for so many.
+
+    `samples` is the product of the other three; both `None` where a batch holds no tensor that could be counted.
+    """
+
+    samples: int | None
+    samples_per_batch: int | None
+    accumulate: int = Field(ge=1, description="batches that each process takes per optimizer step")
+    ranks: int = Field(1, ge=1, description="processes")
+
+    def __str__(self) -> str:
+        """As a user reads it.
+
+        >>> str(EffectiveBatch(samples=256, samples_per_batch=64, accumulate=2, ranks=2))
+        '256 samples (64 a batch, 2 batches accumulated, 2 processes)'
+        """
+        parts = [f"{self.samples_per_batch} a batch"] if self.samples_per_batch is not None else []
+        if self.accumulate > 1:
+            parts.append(f"{self.accumulate} batches accumulated")
+        if self.ranks > 1:
+            parts.append(f"{self.ranks} processes")
+        if self.samples is None:
+            return ", ".join(parts) or "1 batch"
+        return f"{self.samples} samples" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
+
+
 class Choice(Record):
     """An optimizer with everything needed to build it."""
 
@@ -25,12 +52,19 @@ class Choice(Record):
     warmup_steps: int
     steps: int
     tuned: bool
+    effective_batch: EffectiveBatch | None = Field(
+        None, description="that the learning rate holds for; None: of a version that did not say"
+    )
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
 class Expected(Record):
-    """Loss is at the length it was measured at (`steps`), which the report compares with the real run."""
+    """Loss is at the length it was measured at (`steps`), which the report compares with the real run.
+
+    `steps` are of the run's own batch, so that what has another one is compared at equal samples; `step_seconds` are of a
+    step that is really taken.
+    """
 
     loss: float | None
     low: float | None
@@ -55,7 +89,9 @@ class Row(Record):
     expected: Expected | None = None
     trials: int = 0
     seconds: float = 0.0
-    relative_step_time: float | None = Field(None, description="step time / the recommended one's")
+    relative_step_time: float | None = Field(
+        None, description="time for as many samples / the recommended one's"
+    )
     relative_memory: float | None = None
     loss_at_equal_time: float | None = Field(
         None, description="loss after as many seconds as the recommended one's whole run; interpolated"

@@ -79,7 +79,7 @@ class Recommendation(Record):
 
         handover.save(self, path)
 
-    def build(self, model: nn.Module) -> tuple[Optimizer, LRScheduler]:
+    def build(self, model: nn.Module, *, effective_batch: int | None = None) -> tuple[Optimizer, LRScheduler]:
         """The recommended optimizer over `model`'s parameters, and its schedule.
 
         The scheduler's `step()` is called after each optimizer step. What the recommendation keeps of the user's own
@@ -88,6 +88,8 @@ class Recommendation(Record):
         Args:
             model: any model with the structure that was profiled; on its device already. For a loop of your own
                 (`tune`) also parameters, or groups of them.
+            effective_batch: samples that an optimizer step will see, over all processes; another number than the rate
+                was chosen for is warned of (`autoopt.batch.BatchWarning`), with the rate to begin with instead.
 
         Raises:
             UsageError: something of the user's own is kept, and there is no file to get it from.
@@ -95,7 +97,7 @@ class Recommendation(Record):
         """
         from autoopt.report import handover
 
-        return handover.build(self, model)
+        return handover.build(self, model, effective_batch=effective_batch)
 
     def snippet(self, kind: str = "plain") -> str:
         """The lines to paste into a project.

@@ -15,7 +15,9 @@ class Settings(Record):
     """How the real run trains; every trial trains the same way, only shorter."""
 
     steps: int = Field(1000, ge=1, description="optimizer steps of the real run")
-    accumulate: int = Field(1, ge=1, description="batches per optimizer step")
+    accumulate: int = Field(1, ge=1, description="batches per optimizer step, of all processes together")
+    global_batch: int | None = Field(None, ge=1, description="samples per optimizer step, where it was given")
+    ranks: int = Field(1, ge=1, description="processes that a global batch was divided among")
     clip: float | None = Field(None, gt=0, description="maximum norm of the gradient")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     schedule: Literal["cosine", "linear", "constant", "wsd", "yours"] = "cosine"
@@ -30,6 +32,7 @@ class Flags(Record):
     steps: int | None = None
     epochs: float | None = None
     accumulate: int | None = None
+    global_batch: int | None = Field(None, ge=1, description="samples per optimizer step over all processes")
     clip: float | None = None
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     schedule: Literal["cosine", "linear", "constant", "wsd"] | None = None

@@ -19,6 +19,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from autoopt.options import steps_of
 from autoopt.records import Event, Plan, PlanMade, Recommendation, Row, RunResumed, RunStarted
 from autoopt.report import notebook, snippets, speed, story
 from autoopt.report.watch import Watch, label
@@ -28,10 +29,13 @@ from autoopt.report.words import (
     interval,
     name_of,
     number,
+    other_batches,
+    pace,
     promised,
     rate_of,
     scaled,
     spread,
+    times_batch,
 )
 from autoopt.session import Observer, Silent
 from autoopt.trials.runner import Progress
@@ -151,8 +155,9 @@ class _View:
         rows: list[RenderableType] = [head, Text.assemble("best  ", (watch.best_words(), "green"))]
         grid = Table.grid(padding=(0, 1))
         for number_, slot in sorted(watch.slots.items()):
-            steps = f"{slot.step}/{slot.spec.steps}"
-            bar = ProgressBar(total=slot.spec.steps, completed=slot.step, width=16)
+            length = steps_of(slot.spec.hyper, slot.spec.steps)
+            steps = f"{slot.step}/{length}"
+            bar = ProgressBar(total=length, completed=slot.step, width=16)
             grid.add_row(str(number_), Text(label(slot.spec)), bar, steps, f"loss {number(slot.loss)}")
         return Group(*rows, grid)
 
@@ -171,9 +176,13 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     yield Text.assemble(("confidence  ", "bold"), (label_, _TRUST[label_]), f": {reasons}")
     if rec.promise:
         yield Text.assemble(("promise  ", "bold"), promised(rec.promise), " of the real run")
+    if rec.recommendation.effective_batch is not None:
+        yield Text.assemble(("a step sees  ", "bold"), str(rec.recommendation.effective_batch))
     yield ""
     if any(row.optimizer not in rec.cut for row in rec.optimizers):
         yield _table(rec, width)
+        if batches := other_batches(rec):
+            yield Text(batches, style="dim")
         if speed.front(rec):
             yield Text(
                 "* on the Pareto front: no other is as good in loss, step time and memory", style="dim"
@@ -251,12 +260,12 @@ def _table(rec: Recommendation, width: int) -> Table:
         if seen is not None and seen.steps < rec.expected.steps:
             loss = f"{number(seen.loss)} at {seen.steps}"
         short = f" at {seen.steps}" if seen is not None and seen.steps < rec.expected.steps else ""
-        name = name_of(row.optimizer, rec) + (" *" if row.pareto else "")
+        name = name_of(row.optimizer, rec) + times_batch(row) + (" *" if row.pareto else "")
         cells = [name, *([loss] if both else [])]
         cells += [number(seen.metric if seen else None) + ("" if both else short)] if metric else []
         cells += [
             number(rate_of(row, rec), 2),
-            number(seen.step_seconds * 1e3 if seen and seen.step_seconds else None, 3),
+            number(1e3 * seconds if (seconds := pace(row)) else None, 3),
             scaled(seen.samples_per_second if seen else None).replace(" ", ""),
             *(number(v / size if v is not None else None, 3) for v in _sizes(row)),
             _WORDS.get(row.status, row.status),

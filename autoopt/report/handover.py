@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoopt.batch import BatchWarning, mismatch
 from autoopt.errors import UsageError
 from autoopt.records import BASELINE, Flags, Recommendation
 from autoopt.report import cell, recipe, snippets
@@ -31,20 +33,27 @@ def snippet(rec: Recommendation, kind: str = "plain") -> str:
 
 
 def build(
-    rec: Recommendation, model: nn.Module, yours: UserOptimizer | None = None
+    rec: Recommendation,
+    model: nn.Module,
+    yours: UserOptimizer | None = None,
+    *,
+    effective_batch: int | None = None,
 ) -> tuple[Optimizer, LambdaLR]:
     """The recommended optimizer over `model`, and its schedule.
 
     The scheduler multiplies each group's rate by the schedule of `recommendation.steps` steps; its `step()`
     is called after each optimizer step. Where the recommendation keeps something of the user's own (the
     optimizer itself, its parameter groups, its schedule), their `configure_optimizers` is called on `model`.
-    Clipping is neither's: where `recommendation.hyper` has "clip", gradients are clipped to that norm before each step.
+    Clipping and accumulation are neither's: where `recommendation.hyper` has "clip", gradients are clipped to that norm
+    before each step, and `recommendation.effective_batch` says how many batches a step takes.
 
     Args:
         rec: as made or loaded.
         model: any model with the structure that was profiled; on its device already. For a loop of the user's own also
             what its `make_optimizer` takes: parameters, or groups of them.
         yours: the user's own optimizer over `model`, where it does not come from the file that was profiled.
+        effective_batch: samples that an optimizer step of the run sees, over all processes. Where the rate was chosen for
+            another number, a `BatchWarning` says so and with which rate to begin; what is built stays as recommended.
 
     Raises:
         UsageError: a half-trained net goes on as it is; or something of the user's own is kept, and there is no file to
@@ -59,6 +68,8 @@ def build(
             "The answer is to keep what you have, so there is no optimizer to build.",
             "Go on with your own, its state and its schedule.",
         )
+    if effective_batch is not None and (said := other_batch(rec, effective_batch)):
+        warnings.warn(said, BatchWarning, stacklevel=3)
     own_optimizer, own_groups = facts.keeps_optimizer(rec), facts.keeps_groups(rec)
     if not (own_optimizer or own_groups or facts.keeps_schedule(rec)):
         yours = None
@@ -75,6 +86,11 @@ def build(
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer, LambdaLR(optimizer, _shape(rec, yours))
+
+
+def other_batch(rec: Recommendation, samples: int) -> str:
+    """What to know for training with so many samples a step; empty where the rate was chosen for them."""
+    return mismatch(facts.table_name(rec), facts.rate(rec), facts.samples(rec), samples)
 
 
 def _from_table(rec: Recommendation, model: nn.Module, user: Optimizer | None) -> Optimizer:

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from autoopt.options import steps_of
 from autoopt.records import Recommendation, TrialResult
 from autoopt.report import plots, recipe, snippets, speed, story, words
 
@@ -43,6 +44,7 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         "duration": words.duration,
         "interval": words.interval,
         "promised": words.promised,
+        "steps": words.steps,
     }
     figures = plots.all_figures(rec, results)
     return environment.get_template("report.html.j2").render(
@@ -68,6 +70,10 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         cut=words.by_reason(rec.cut),
         rate_of=lambda row: words.rate_of(row, rec),
         name_of=lambda name: words.name_of(name, rec),
+        pace=words.pace,
+        times_batch=words.times_batch,
+        other_batches=words.other_batches(rec),
+        length=steps_of(rec.recommendation.hyper, rec.expected.steps),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from autoopt.options import in_own_steps
 from autoopt.records import Expected, Outcome, Recommendation, TrialResult
 from autoopt.report.figures import YOURS, Figure, by_optimizer, colour, dash, figure, interval_bars, wide
 from autoopt.report.promise_plot import promise
 from autoopt.report.race_plots import effort, race
 from autoopt.report.rate_plot import rates
 from autoopt.report.trade_plot import trade
-from autoopt.report.words import duration, name_of, number, scaled
+from autoopt.report.words import duration, name_of, number, pace, scaled
 
 
 def all_figures(rec: Recommendation, results: list[TrialResult]) -> dict[str, Figure]:
@@ -36,7 +37,7 @@ def curves(rec: Recommendation, results: list[TrialResult]) -> Figure:
         if not done:
             continue
         best = min(done, key=lambda r: (-r.spec.steps, r.loss if r.loss is not None else 0.0))
-        steps, losses = zip(*best.curve, strict=True)
+        steps, losses = zip(*in_own_steps(best.curve, best.spec.hyper), strict=True)
         data.append(
             {
                 "type": "scatter",
@@ -101,7 +102,7 @@ def front(rec: Recommendation, title: str, cost: Callable[[Expected], float | No
                     "size": 14 if row.status == "recommended" else 9,
                     "symbol": "star" if row.status == "recommended" else "circle",
                 },
-                "hovertemplate": f"{number(loss)}<br>{duration(seen.step_seconds)} a step<br>"
+                "hovertemplate": f"{number(loss)}<br>{duration(pace(row))} a step<br>"
                 f"{scaled(seen.peak_bytes, 'B')} peak",
             }
         )

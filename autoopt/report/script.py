@@ -17,8 +17,12 @@ from autoopt.report.snippets.facts import (
     keeps_groups,
     keeps_optimizer,
     keeps_schedule,
+    rate,
+    samples,
     schedule_of,
     second_order,
+    settings_of,
+    table_name,
     target_arguments,
 )
 from autoopt.report.snippets.text import doc, literal
@@ -68,10 +72,14 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         second_order=second_order(rec),
         threads=rec.workload.threads if rec.workload.device == "cpu" else None,
         yours=rec.workload.baseline.source == "configure_optimizers",
-        rate=choice.hyper.get("lr", choice.arguments.get("lr")),
+        rate=rate(rec),
         warmup=choice.warmup_steps / choice.steps,
         next_choice=next_choice(rec),
-        clip=options.applied(choice.hyper, rec.settings).clip,
+        clip=settings_of(rec).clip,
+        accumulate=settings_of(rec).accumulate,
+        times=options.multiple(choice.hyper),
+        batch_name=table_name(rec),
+        samples=samples(rec),
         **_checkpoint(rec, folder),
     )
 
@@ -94,6 +102,9 @@ def _imports(rec: Recommendation) -> dict[str, list[str]]:
         "autoopt.training": ["second_order", "set_mode"] if second_order(rec) else ["set_mode"],
         "autoopt.workload": ["Workload", "load"],
     }
+    if samples(rec):
+        ours["autoopt.batch"] = ["mismatch"]
+        ours["autoopt.workload.data"] = ["samples"]
     if rec.promise:
         ours["autoopt.watch"] = ["Watch"]
     if not keeps_schedule(rec):

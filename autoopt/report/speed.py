@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoopt.options import BATCH
 from autoopt.records import Recommendation, Speed, StepCost
 from autoopt.report.words import duration, name_of, number, scaled
 
@@ -19,7 +20,8 @@ def lines(rec: Recommendation) -> list[Line]:
     found: list[Line] = []
     speed = chosen(rec)
     if speed is not None:
-        found += [("a step", _parts(speed)), ("measured", _how(speed))]
+        other = BATCH in rec.recommendation.hyper  # told as of all optimizers, with the run's own batch
+        found += [("a step of your batch" if other else "a step", _parts(speed)), ("measured", _how(speed))]
     if words := input_bound(rec):
         found.append(("input-bound", words))
     rate = rec.expected.samples_per_second

@@ -6,7 +6,7 @@ from typing import Any
 
 from autoopt.records import BASELINE, Expected, Recommendation, Row
 from autoopt.report.figures import YOURS, Figure, colour, figure, interval_bars
-from autoopt.report.words import duration, name_of, number, scaled
+from autoopt.report.words import duration, name_of, number, pace, scaled
 from autoopt.tuning.limits import OVER
 
 _SMALLEST, _LARGEST = 9.0, 34.0
@@ -28,10 +28,7 @@ def trade(rec: Recommendation) -> Figure:
         and row.expected.steps == rec.expected.steps
     ]
     beside = _side_by_side(rec, [row.optimizer for row, _ in rows])
-    shown = [
-        (row, seen, 1e3 * (beside[row.optimizer] if beside else seen.step_seconds or 0.0))
-        for row, seen in rows
-    ]
+    shown = [(row, seen, 1e3 * (beside[row.optimizer] if beside else pace(row) or 0.0)) for row, seen in rows]
     most = max((_memory(seen) for _, seen, _ in shown), default=0)
     data = [*_line(shown), *(_marker(row, seen, x, most, rec) for row, seen, x in shown)]
     made = figure(data, "milliseconds per step" + (", timed side by side" if beside else ""), "final loss")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from autoopt.options import BATCH
 from autoopt.records import (
     BASELINE,
     Event,
@@ -149,4 +150,5 @@ def label(spec: TrialSpec) -> str:
     """A trial in two words."""
     name = "yours" if spec.optimizer == BASELINE else spec.optimizer
     rate = spec.hyper.get("lr")
-    return name if rate is None else f"{name} lr {rate:.2g}"
+    told = name if rate is None else f"{name} lr {rate:.2g}"
+    return f"{told}, {spec.hyper[BATCH]:g} x batch" if BATCH in spec.hyper else told

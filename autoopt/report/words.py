@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from autoopt.records import BASELINE, Band, Expected, Recommendation, Row
+from autoopt.options import BATCH, multiple, steps_of
+from autoopt.records import BASELINE, Band, Expected, Recommendation, Row, TrialSpec
 
 UNKNOWN = "-"
 
@@ -102,6 +103,34 @@ def rate_of(row: Row, rec: Recommendation) -> float | None:
     """A row's learning rate; the baseline's own where no trial changed it."""
     own = rec.workload.baseline.hyper if row.optimizer == BASELINE else {}
     return row.hyper.get("lr", own.get("lr"))
+
+
+def steps(spec: TrialSpec) -> str:
+    """The optimizer steps of a trial, and its batch where it is not the run's own.
+
+    >>> steps(TrialSpec(id=1, stage="race 1", optimizer="sgd", hyper={"lr": 1, "batch": 2}, steps=100, seed=0))
+    '50 of 2 x the batch'
+    """
+    taken = str(steps_of(spec.hyper, spec.steps))
+    return f"{taken} of {spec.hyper[BATCH]:g} x the batch" if BATCH in spec.hyper else taken
+
+
+def pace(row: Row) -> float | None:
+    """Seconds for as many samples as a step of the run's own batch sees, so that rows can be compared."""
+    seconds = row.expected.step_seconds if row.expected is not None else None
+    return None if seconds is None else seconds / multiple(row.hyper)
+
+
+def times_batch(row: Row) -> str:
+    """What marks a row that trains with another batch than the run's own."""
+    return f" {row.hyper[BATCH]:g}x" if BATCH in row.hyper else ""
+
+
+def other_batches(rec: Recommendation) -> str:
+    """What to know of the table where a row trains with another batch; else empty."""
+    if not any(BATCH in row.hyper for row in rec.optimizers):
+        return ""
+    return "2x, 4x ...: a step sees so many times as many samples as yours; its time is told for as many as yours"
 
 
 def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
+from autoopt.options import steps_of
 from autoopt.records import Outcome, Shortage, TrialResult, TrialSpec
 from autoopt.trials.engine import Engine, Explains
 from autoopt.trials.failures import outcome_of
@@ -50,7 +51,9 @@ def drive(
             loss = item.loss if item.loss is not None and math.isfinite(item.loss) else None
             yield replace(item, worker=slot, loss=loss)
             if cancelled():
-                result = ended(Outcome.CANCELLED, f"cancelled after step {step} of {spec.steps}")
+                result = ended(
+                    Outcome.CANCELLED, f"cancelled after step {step} of {steps_of(spec.hyper, spec.steps)}"
+                )
                 break
         if isinstance(items, Generator):
             items.close()  # now, so that what the user's code cleans up belongs to this trial

@@ -46,36 +46,37 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
 def _execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialResult]:
     begin = time.perf_counter()
     settings = options.applied(spec.hyper, workload.settings)
-    memory = TrialMemory(workload.device, spec.steps)
-    model = workload.start(spec.seed, spec.steps)
-    optimizer, rate = _build(workload, model, spec, settings)
+    steps = options.steps_of(spec.hyper, spec.steps)
+    memory = TrialMemory(workload.device, steps)
+    model = workload.start(spec.seed, steps, real_steps=settings.steps)
+    optimizer, rate = _build(workload, model, spec, settings, steps)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]  # whatever a scheduler of the user's has left there
     built = time.perf_counter()
     batches = _Watched(workload.batches(spec.seed))
     record = _Record()
     memory.of(model, optimizer)
-    watch = Stopwatch(workload.device, warm_from(spec.steps), period(optimizer))
+    watch = Stopwatch(workload.device, warm_from(steps), period(optimizer))
     compiled = compiled_seconds()
-    steps = (train if workload.contract.lightning is None else lightning.train)(
+    course = (train if workload.contract.lightning is None else lightning.train)(
         model,
         workload,
         optimizer,
         batches,
-        steps=spec.steps,
+        steps=steps,
         multiplier=rate,
         settings=settings,
         around=memory.around,
         stopwatch=watch,
     )
-    for report in steps:
+    for report in course:
         record.add(report)
         memory.stepped(report.step)
-        yield Progress(worker=0, trial=spec.id, step=report.step, steps=spec.steps, loss=_finite(report.loss))
+        yield Progress(worker=0, trial=spec.id, step=report.step, steps=steps, loss=_finite(report.loss))
         if record.diverged:
-            steps.close()  # now: Lightning's hooks of the end belong to this trial
+            course.close()  # now: Lightning's hooks of the end belong to this trial
             break
-    speed = _speed(watch, record, batches.samples(workload.settings.accumulate), compiled)
+    speed = _speed(watch, record, batches.samples(settings.accumulate), compiled)
     trained = time.perf_counter()
     used = memory.used()
     loss, metric = (None, None) if record.diverged else _score(workload, model, optimizer, spec, record)
@@ -111,12 +112,12 @@ def _execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRe
 
 
 def _build(
-    workload: Workload, model: torch.nn.Module, spec: TrialSpec, settings: Settings
+    workload: Workload, model: torch.nn.Module, spec: TrialSpec, settings: Settings, steps: int
 ) -> tuple[torch.optim.Optimizer, Any]:
     """The optimizer of a trial and its schedule: step (from 0) -> multiple of the base rate."""
     keep = spec.optimizer == BASELINE
     user = workload.keep(model) if keep else workload.baseline(model)
-    warm = warmup_steps(settings.warmup, spec.steps)
+    warm = warmup_steps(settings.warmup, steps)
     # In mid-run their own one goes on with the rest of its schedule, and all others begin a new one.
     kind = "yours" if keep and workload.checkpoint is not None else settings.schedule
     if spec.optimizer == BASELINE:
@@ -132,13 +133,13 @@ def _build(
         )
         optimizer = build.build(known, split, options.own(spec.hyper))
         if Need.OWN_SCHEDULE in known.needs:
-            return optimizer, lambda step: multiplier("constant", step, spec.steps, warm)
+            return optimizer, lambda step: multiplier("constant", step, steps, warm)
     if kind == "yours":
         shape = user.schedule
         if shape is not None:
-            return optimizer, lambda step: shape(step / spec.steps)
+            return optimizer, lambda step: shape(step / steps)
         kind = "cosine"
-    return optimizer, lambda step: multiplier(kind, step, spec.steps, warm)
+    return optimizer, lambda step: multiplier(kind, step, steps, warm)
 
 
 def _score(

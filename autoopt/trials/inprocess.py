@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from autoopt.errors import WorkloadError
+from autoopt.options import steps_of
 from autoopt.records import Outcome, TrialResult, TrialSpec, WorkloadReport
 from autoopt.trials.drive import Throttle, drive
 from autoopt.trials.engine import Engine, WorkloadEngine
@@ -104,10 +105,11 @@ class InProcess:
         """Ends the trial under way, if any, without another step of it."""
         if self._trial is None or self._spec is None:
             return []
+        steps = steps_of(self._spec.hyper, self._spec.steps)
         result = TrialResult(
             spec=self._spec,
             outcome=Outcome.CANCELLED,
-            message=f"cancelled after step {self._step} of {self._spec.steps}",
+            message=f"cancelled after step {self._step} of {steps}",
             steps_done=self._step,
         )
         self._over()

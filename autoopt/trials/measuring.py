@@ -23,7 +23,12 @@ def measured(request: MemoryRequest, answer: MemoryAnswer, progress: Callable[[s
         progress: takes what is being done, in words.
     """
     assert request.measure_on is not None
-    flags = Flags(precision=request.precision, accumulate=request.accumulate, steps=_STEPS)
+    flags = Flags(
+        precision=request.precision,
+        accumulate=request.accumulate,
+        global_batch=request.global_batch,
+        steps=_STEPS,
+    )
     workload = load(request.target, request.arguments, flags, request.measure_on)
     engine = WorkloadEngine(workload)
     try:

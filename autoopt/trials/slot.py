@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from autoopt.errors import AutooptError, WorkerError
 from autoopt.hardware.cpu import total_memory
+from autoopt.options import steps_of
 from autoopt.records import Outcome, TrialResult, TrialSpec
 from autoopt.trials.failures import death, oom_kills
 from autoopt.trials.process import Process
@@ -198,7 +199,7 @@ class Slot:
 
     def _last_sign(self) -> str:
         # Progress is throttled: the trial may have been some steps further.
-        steps = f" of {self.spec.steps}" if self.spec is not None else ""
+        steps = f" of {steps_of(self.spec.hyper, self.spec.steps)}" if self.spec is not None else ""
         return (
             f"last heard of at step {self._step}{steps}" if self._step else "before its first step was done"
         )

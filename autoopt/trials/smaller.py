@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, cast
 
+from autoopt import options
 from autoopt.memory.room import bounded, release
 from autoopt.records import Outcome, Shortage, TrialSpec
 from autoopt.trials.execute import execute
@@ -38,7 +40,7 @@ def largest_fit(workload: Workload, spec: TrialSpec, shortage: Shortage, steps_d
     """
     begin = time.monotonic()
     release(workload.model, workload.device)
-    count = (steps_done + 1) * workload.settings.accumulate
+    count = (steps_done + 1) * options.applied(spec.hyper, workload.settings).accumulate
     batch = max(islice(workload.batches(spec.seed), min(count, _MOST_BATCHES)), key=nbytes, default=None)
     size = samples(batch)
     if size is None:
@@ -64,7 +66,7 @@ def largest_fit(workload: Workload, spec: TrialSpec, shortage: Shortage, steps_d
 
 def _fits(workload: Workload, spec: TrialSpec) -> bool | None:
     """Whether steps fit; None when they fail for another reason, e.g. a loss that needs the whole batch."""
-    short = spec.model_copy(update={"steps": _STEPS + 1})
+    short = spec.model_copy(update={"steps": math.ceil((_STEPS + 1) * options.multiple(spec.hyper))})
     try:
         with bounded(workload.device):
             items = execute(workload, short)

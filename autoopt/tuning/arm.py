@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoopt.optim.spec import Range
+from autoopt.options import multiple
 from autoopt.records import Hyper
 
 Key = tuple[str, tuple[tuple[str, float], ...]]
@@ -99,7 +100,8 @@ class Arm:
         return max((t.steps for t in self.tried.values() if t.alive), default=None)
 
     def failures(self) -> int:
-        return sum(t.failed for t in self.tried.values())
+        """At the run's own batch: that a larger one fails says nothing of the optimizer."""
+        return sum(t.failed and multiple(t.hyper) == 1 for t in self.tried.values())
 
     def edge(self) -> float | None:
         """log10 of the lowest learning rate that diverged at any length; `None` when none did."""

@@ -38,7 +38,7 @@ _OUTSIDE_LOW, _OUTSIDE_HIGH = 0.3, 1.0
 _SIZE = -0.15
 """Decades of rate per decade of parameters above the networks that were measured: large ones want lower rates.
 From Kaplan 2020 (arXiv 2001.08361, equation D.1), whose rule gives about this between 1e5 and 1e9 parameters."""
-SETTINGS = 6
+SETTINGS = 8
 """Settings beside the rate that any optimizer may have: columns of `Points.others`."""
 _FAMILIES: Mapping[str, str] = {
     "sgd": "sgd",
@@ -108,7 +108,7 @@ class Points:
         optimizer, family: numbers.
         u: decades from the optimizer's usual rate.
         s: doublings from the trial's length to the real run's.
-        others: (n, 6) further settings, in steps that matter about equally, from the optimizer's start; 0 where unused.
+        others: (n, SETTINGS) further settings, in steps that matter about equally, from the optimizer's start; else 0.
         group: whose network it is: 0 of this run, which holds where nothing is given, from 1 on of earlier runs.
     """
 

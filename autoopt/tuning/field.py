@@ -9,6 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from autoopt import batch
+from autoopt.options import multiple
 from autoopt.records import BASELINE, Hyper
 from autoopt.tuning import options
 from autoopt.tuning.arm import Arm, Key, Tried, key_of, lowest
@@ -174,6 +176,8 @@ class Field:
             name, hyper = self._own
         arm = self.arms[name]
         rate = math.log10(hyper["lr"]) if "lr" in hyper else self.prior.centre[name]
+        # What is known of rates holds for the run's own batch, so that of another counts as what it would be there.
+        rate -= batch.exponent(name) * math.log10(multiple(hyper))
         return self.prior.points(name, [rate], 0.0, _others(arm, hyper))
 
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoopt.options import multiple
 from autoopt.records import TrialResult
 from autoopt.units import show_bytes
 
@@ -42,7 +43,10 @@ class Limits:
             timed: its step over AdamW's, where they were timed side by side: fairer than trials among others.
         """
         peaks = [r.peak_bytes for r in results if r.peak_bytes]
-        times = [r.step_seconds for r in results if r.step_seconds and not r.disturbed]
+        # Per step of the run's own batch: twice the samples may take twice as long.
+        times = [
+            r.step_seconds / multiple(r.spec.hyper) for r in results if r.step_seconds and not r.disturbed
+        ]
         found = []
         if self.memory and peaks and max(peaks) > self.memory:
             words = f"{OVER}: {show_bytes(max(peaks))}, {show_bytes(self.memory)} are allowed"

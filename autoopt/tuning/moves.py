@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from autoopt.options import chosen
+from autoopt.options import chosen, multiple
 from autoopt.records import BASELINE
 from autoopt.tuning.arm import Arm, Key, Tried, key_of
 from autoopt.tuning.belief import STEP
@@ -82,6 +82,7 @@ class Moves:
         arm, seed = self._arms[name], self._race.seed
         steps = arm.longest() or 0
         seen = [t for t in arm.tried.values() if t.steps == steps and t.y is not None and t.seed == seed]
+        seen = [t for t in seen if multiple(t.hyper) == 1]  # another batch wants another rate
         rates = sorted({t.hyper["lr"] for t in seen})
         alive = [t for t in seen if t.alive]
         if len(rates) < 2 or not alive or any(t.pending for t in arm.tried.values()):
@@ -90,8 +91,8 @@ class Moves:
         if best not in (rates[0], rates[-1]):
             return None
         x = math.log10(best) + (_OUTWARDS if best == rates[-1] else -_OUTWARDS)
-        near = (m for m in moves if m.steps == steps and abs(math.log10(m.option.hyper["lr"]) - x) < STEP / 2)
-        return next(near, None)
+        own = (m for m in moves if m.steps == steps and multiple(m.option.hyper) == 1)
+        return next((m for m in own if abs(math.log10(m.option.hyper["lr"]) - x) < STEP / 2), None)
 
     def offer_settings(self, view: View) -> bool:
         """Adds betas and weight decay around the leading configuration, once its rate is known; whether any was new."""

@@ -1,9 +1,12 @@
-"""Clipping and warm-up of a run's configurations: where they begin, and what else is tried.
+"""Clipping, warm-up and batch of a run's configurations: where they begin, and what else is tried.
 
 A network needs clipping where single batches have gradients many times as large as the usual one's: they throw the
 weights back, and with Adam they spoil the second moments for long. That is seen before the first trial, in the gradients of
 the calibration's batches. What it is worth, and what cannot be seen there, is measured in benchmarks/RESULTS.md
 ("Clipping"). The norm follows from the usual gradient, as Pascanu 2013 (arXiv 1211.5063, section 3.2) has it.
+
+Batches are compared at equal samples: with m times as many batches a step, a trial takes m times fewer steps. The rate
+that is best moves with the batch (`autoopt.batch`): each is tried at the leading configuration's rate and at the scaled one.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autoopt.options import CLIP, WARMUP
+from autoopt import batch
+from autoopt.optim.spec import Need, OptimSpec
+from autoopt.options import BATCH, CLIP, WARMUP, applied, multiple, steps_of
 from autoopt.policy_options import Tune
 from autoopt.records import Hyper, Settings, WorkloadReport
 
@@ -21,11 +26,13 @@ SPIKE = 4.0
 it lowered AdamW's loss to a fortieth (benchmarks/RESULTS.md)."""
 FEWEST = 5
 """Gradients without which nothing is said of the largest."""
+FEWEST_STEPS = 30
+"""Optimizer steps that a larger batch has to leave of the real run: in fewer there is no schedule to speak of."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a policy makes of clipping and warm-up on a workload.
+    """What a policy makes of clipping, warm-up and batch on a workload.
 
     Args:
         start: what every configuration begins with where it is not the real run's own setting.
@@ -39,7 +46,7 @@ class Options:
 
 
 def of(tune: Tune, report: WorkloadReport) -> Options:
-    """What is done about clipping and warm-up."""
+    """What is done about clipping, warm-up and batch."""
     settings, start, ladders, notes = report.settings, dict[str, float](), dict[str, tuple[float, ...]](), []
     if tune.clip == "auto":
         spikes = spiking(report.gradient_norms)
@@ -58,6 +65,10 @@ def of(tune: Tune, report: WorkloadReport) -> Options:
             notes.append("warm-up is part of your own schedule, so no other one was tried")
         else:
             ladders[WARMUP] = _ladder(settings.warmup, tune.warmup)
+    if tune.batch_size != "off":
+        why = {m: _impossible(m, settings) for m in tune.batch_size}
+        notes += [f"{m:g} times the batch was not tried: {reason}" for m, reason in why.items() if reason]
+        ladders[BATCH] = _ladder(1.0, [m for m, reason in why.items() if not reason])
     return Options(start, {name: ladder for name, ladder in ladders.items() if len(ladder) > 1}, notes)
 
 
@@ -111,6 +122,30 @@ def others(ladders: Mapping[str, tuple[float, ...]], hyper: Hyper, start: Hyper)
     return found
 
 
+def ladders_of(spec: OptimSpec, ladders: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    """What an optimizer can be tried with.
+
+    A second-order one differentiates all batches of a step as one graph, so its memory grows with them: it gets no more.
+    """
+    found = dict(ladders)
+    if Need.SECOND_ORDER in spec.needs and BATCH in found:
+        found[BATCH] = tuple(m for m in found[BATCH] if m <= 1)
+    return {name: ladder for name, ladder in found.items() if len(ladder) > 1}
+
+
+def scaled_rates(ladders: Mapping[str, tuple[float, ...]], optimizer: str, hyper: Hyper) -> list[Hyper]:
+    """A configuration at each other batch, with the rate that goes with it; none where the rate does not change.
+
+    The run's own batch is not among them: the rates that are tried with it are what all of this begins from.
+    """
+    now, found = multiple(hyper), list[Hyper]()
+    for value in ladders.get(BATCH, ()):
+        rate = batch.scaled(hyper["lr"], optimizer, value / now)
+        if value not in (now, 1.0) and rate != hyper["lr"]:
+            found.append({**hyper, BATCH: value, "lr": rate})
+    return found
+
+
 def words(hyper: Hyper, settings: Settings) -> str:
     """How a configuration differs from the real run's settings; empty where it does not.
 
@@ -129,8 +164,25 @@ def words(hyper: Hyper, settings: Settings) -> str:
         said.append(
             f"a warm-up of {100 * hyper[WARMUP]:g} % of the run instead of {100 * settings.warmup:g} %"
         )
+    if BATCH in hyper:
+        mine = applied(hyper, settings)
+        said.append(
+            f"{hyper[BATCH]:g} times as many samples a step ({mine.accumulate} batches accumulated instead of "
+            f"{settings.accumulate}), and so {mine.steps} steps instead of {settings.steps}"
+        )
     return ", ".join(said)
 
 
 def _ladder(own: float, values: Sequence[float]) -> tuple[float, ...]:
     return (own, *(v for v in values if v != own))
+
+
+def _impossible(m: float, settings: Settings) -> str:
+    """Why a multiple of the batch cannot be had; empty where it can."""
+    batches = m * settings.accumulate
+    if not (batches / settings.ranks).is_integer():
+        each = f" in each of {settings.ranks} processes" if settings.ranks > 1 else ""
+        count = settings.accumulate // settings.ranks
+        return f"a step takes {count} batch{'es' if count > 1 else ''}{each}, which cannot be divided so"
+    left = steps_of({BATCH: m}, settings.steps)
+    return f"it leaves {left} of {settings.steps} steps" if left < FEWEST_STEPS and m > 1 else ""

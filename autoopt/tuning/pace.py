@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autoopt.optim.spec import OptimSpec
+from autoopt.options import multiple
 from autoopt.records import BASELINE, Outcome, TrialResult
 from autoopt.tuning.plan import Costs, typical_cost
 
@@ -35,7 +36,8 @@ class Pace:
     def observe(self, result: TrialResult) -> None:
         """Learns from a completed trial; recent ones count most, since machines get busy and idle."""
         total, name = result.seconds.get("total"), result.spec.optimizer
-        if total is None or result.outcome is not Outcome.COMPLETED:
+        # With a larger batch the optimizer's own part is taken less often: that tells nothing of the run's own.
+        if total is None or result.outcome is not Outcome.COMPLETED or multiple(result.spec.hyper) != 1:
             return
         relative = total / self._costs.trial(result.spec.steps)
         old = self._relative.get(name)

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from autoopt.optim.spec import OptimSpec
+from autoopt.options import multiple
 from autoopt.records import BASELINE, Hyper, Outcome, Plan, TrialResult, TrialSpec
 from autoopt.tuning.arm import Arm, Tried
 from autoopt.tuning.asking import Moment, Proposal
@@ -145,6 +146,8 @@ class Planner:
         if arm is None:
             return
         y = self.score.y(result)
+        if multiple(spec.hyper) != 1 and self.limits.excess([result], 0.0) is not None:
+            y = None  # that batch costs more than is allowed; the optimizer may do with the run's own
         if result.outcome is Outcome.CANCELLED:
             arm.tried.pop(spec.id, None)
             return
@@ -156,7 +159,7 @@ class Planner:
 
     def _judge(self, arm: Arm, result: TrialResult) -> None:
         """Drops an optimizer that cannot be used or exceeds the policy's limits."""
-        if arm.name == BASELINE:
+        if arm.name == BASELINE or multiple(result.spec.hyper) != 1:
             return
         # A second trial would ask for the same bytes, unless somebody else held them.
         if result.shortage is not None and not result.disturbed and not arm.dropped:
@@ -171,7 +174,7 @@ class Planner:
         """By how much an optimizer exceeds the limits, as far as its trials tell."""
 
         def trials(of: str) -> list[TrialResult]:
-            return [r for r in self.results if r.spec.optimizer == of]
+            return [r for r in self.results if r.spec.optimizer == of and multiple(r.spec.hyper) == 1]
 
         adamw = [r.step_seconds for r in trials("adamw") if r.step_seconds]
         reference = statistics.median(adamw) if adamw else self.plan.step_seconds
@@ -211,7 +214,7 @@ class Planner:
         return self.leaders.worth(option)
 
     def _spec(self, proposal: Proposal) -> TrialSpec:
-        batches = self.costs.eval_batches(proposal.steps)
+        batches, longer = self.costs.eval_batches(proposal.steps), max(1.0, multiple(proposal.option.hyper))
         return TrialSpec(
             id=self._next_id,
             stage=proposal.stage,
@@ -222,6 +225,6 @@ class Planner:
             eval_batches=batches,
             no_decay=self.no_decay,
             # The last evaluation is one long silence.
-            hang_seconds=max(min(60.0, _HANG_SHARE * self.deadline), 200 * self.costs.step)
+            hang_seconds=max(min(60.0, _HANG_SHARE * self.deadline), 200 * longer * self.costs.step)
             + 10 * self.costs.batch * (batches or self.costs.batches or 0),
         )

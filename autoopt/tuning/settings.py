@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from autoopt.options import chosen
@@ -32,7 +33,9 @@ def proposals(arm: Arm, best: Hyper, steps: int, seed: int, decay: bool) -> Iter
             if name in best and (moved := shift(best[name], by, span)) != best[name]:
                 yield {**best, name: moved}
     yield from options.others(arm.ladders, best, arm.start)
-    # What clipping and warm-up do is nothing that the sampler knows of, so it sees those as they are here.
+    for scaled in options.scaled_rates(arm.ladders, arm.name, best):
+        yield arm.with_rate(scaled, math.log10(scaled["lr"]))
+    # What these do is nothing that the sampler knows of, so it sees those as they are here.
     done = [t for t in arm.at(steps, seed) if chosen(t.hyper) == chosen(best)]
     told = [study.Told(t.hyper, t.y) for t in done if t.y is not None and set(searched) <= set(t.hyper)]
     if searched and len(told) > len(searched):

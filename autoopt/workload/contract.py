@@ -16,7 +16,7 @@ from autoopt.workload import trainer as trainers
 from autoopt.workload.lightning import Adapter
 
 Kind = Literal["functions", "lightning", "huggingface", "callables"]
-CONSTANTS = ("STEPS", "ACCUMULATE", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
+CONSTANTS = ("STEPS", "ACCUMULATE", "GLOBAL_BATCH", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
 FUNCTIONS = (
     "build_model",
     "train_dataloader",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from autoopt.batch import accumulate_for
 from autoopt.errors import UsageError, WorkloadError
 from autoopt.records import Flags, Origin, Settings
 
@@ -20,6 +22,7 @@ def resolve(
     label: str,
     batches_per_epoch: int | None,
     own_schedule: bool,
+    samples_per_batch: Callable[[], int | None] = lambda: None,
 ) -> Settings:
     """Settings with the origin of each in `origins`.
 
@@ -27,14 +30,15 @@ def resolve(
         constants: STEPS, ACCUMULATE, ... as the user's file has them.
         batches_per_epoch: length of the training loader; needed for `flags.epochs` only.
         own_schedule: the user's `configure_optimizers` gives a scheduler; it counts unless a schedule is named.
+        samples_per_batch: of the training loader; asked only where a global batch is given.
 
     Raises:
         WorkloadError: a constant with a value that cannot be; the message names it.
-        UsageError: `--epochs` with a loader of unknown length.
+        UsageError: `--epochs` with a loader of unknown length; a global batch that is no multiple of the loader's.
     """
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
-    for name in ("steps", "accumulate", "clip", "precision", "schedule", "metric"):
+    for name in ("steps", "accumulate", "global_batch", "clip", "precision", "schedule", "metric"):
         if name.upper() in constants:
             values[name] = _check(name, constants[name.upper()], label)
             origins[name] = "file"
@@ -42,6 +46,7 @@ def resolve(
         if given is not None:
             values[name] = given
             origins[name] = "flag"
+    _divide(values, origins, label, samples_per_batch)
     if flags.steps is None and flags.epochs is not None:
         values["steps"] = _steps(flags.epochs, batches_per_epoch, values.get("accumulate", 1))
         origins["steps"] = "flag"
@@ -60,9 +65,59 @@ def resolve(
         origins["warmup"] = "flag" if flags.warmup is not None else "file"
         values["warmup"] = _share(warmup, values.get("steps", Settings().steps), origins["warmup"], label)
     for name in Settings.model_fields:
-        if name != "origins":
+        if name not in ("origins", "global_batch", "ranks"):  # nothing to be said where they were not given
             origins.setdefault(name, "default")
     return Settings(**values, origins=origins)
+
+
+def _divide(
+    values: dict[str, Any],
+    origins: dict[str, Origin],
+    label: str,
+    samples_per_batch: Callable[[], int | None],
+) -> None:
+    """What a global batch makes of the accumulation. Of two that say how much is accumulated a flag beats the file."""
+    if "global_batch" not in values:
+        return
+    origin = origins["global_batch"]
+    if "accumulate" in values and origins["accumulate"] == origin:
+        raise _twice(origin, label)
+    if origins.get("accumulate") == "flag":
+        del values["global_batch"], origins["global_batch"]
+        return
+    each = samples_per_batch()
+    if each is None:
+        raise UsageError(
+            "A global batch needs batches whose samples can be counted, and yours hold no tensor.",
+            "Give --accumulate, or ACCUMULATE in your file.",
+        )
+    ranks = _world_size()
+    try:
+        values["accumulate"] = accumulate_for(values["global_batch"], each, ranks)
+    except UsageError as error:
+        if origin == "flag":
+            raise
+        raise WorkloadError(f"{label}: {error.message}", error.hint) from None
+    values["ranks"] = ranks
+    origins["accumulate"] = origins["ranks"] = origin
+
+
+def _twice(origin: Origin, label: str) -> UsageError | WorkloadError:
+    if origin == "flag":
+        return UsageError("--accumulate and --global-batch say the same thing twice.", "Give one of them.")
+    return WorkloadError(
+        f"{label}: ACCUMULATE and GLOBAL_BATCH say the same thing twice.", "Keep one of them."
+    )
+
+
+def _world_size() -> int:
+    """Processes of the real run, as torchrun tells those that it starts; 1 elsewhere."""
+    told = os.environ.get("WORLD_SIZE", "1")
+    if not told.isdecimal() or int(told) < 1:
+        raise UsageError(
+            f"WORLD_SIZE is {told!r}, which is no number of processes.", "Unset it, or set it right."
+        )
+    return int(told)
 
 
 def _steps(epochs: float, batches_per_epoch: int | None, accumulate: int) -> int:
@@ -88,7 +143,7 @@ def _share(warmup: float, steps: int, origin: Origin, label: str) -> float:
 
 def _check(name: str, value: Any, label: str) -> Any:
     constant = name.upper()
-    if name in ("steps", "accumulate"):
+    if name in ("steps", "accumulate", "global_batch"):
         number = _number(constant, value, label, minimum=1)
         if number != int(number):
             raise _wrong(constant, value, label, "a whole number")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from autoopt.errors import WorkloadError
@@ -103,7 +103,7 @@ class Source:
         reseed_loader(loader, seed, epoch)
         return loader
 
-    def endless(self, seed: int) -> Iterator[Any]:
+    def endless(self, seed: int) -> Generator[Any]:
         """Epoch after epoch. Raises WorkloadError when an epoch is empty."""
         self.rest()
         epoch = 0

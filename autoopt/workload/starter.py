@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 STEPS = 2000  # optimizer steps
 # ACCUMULATE = 1              # batches per optimizer step
+# GLOBAL_BATCH = 256          # instead: samples per optimizer step, over all processes
 # CLIP = 1.0                  # largest norm of the gradient
 # PRECISION = "fp32"          # "bf16" or "fp16": autocast around loss(), which need not do it
 # SCHEDULE = "cosine"         # "linear", "constant", "wsd"

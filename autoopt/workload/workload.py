@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ from autoopt.workload import baseline, contract, huggingface, scoring, settings
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.checkpoint import Checkpoint
 from autoopt.workload.contract import Contract
-from autoopt.workload.data import move
+from autoopt.workload.data import move, samples
 from autoopt.workload.guard import Guard
 from autoopt.workload.holdout import hold_out
 from autoopt.workload.live import LiveModel
@@ -131,7 +131,14 @@ class Workload:
             label=self.contract.label,
             batches_per_epoch=self.train_source.length,
             own_schedule=own_schedule,
+            samples_per_batch=lambda: self._samples_per_batch,
         )
+
+    @cached_property
+    def _samples_per_batch(self) -> int | None:
+        """Of the loader's first batch, which is read at the need, and random state is as before afterwards."""
+        with scoring.quiet_rng(), closing(self.train_source.endless(0)) as batches:
+            return samples(next(batches))
 
     @property
     def metric(self) -> tuple[str, Literal["min", "max"]] | None:
@@ -168,13 +175,16 @@ class Workload:
 
     # --- a training ------------------------------------------------------------------------------------
 
-    def start(self, seed: int, total_steps: int, *, is_trial: bool = True) -> nn.Module:
+    def start(
+        self, seed: int, total_steps: int, *, is_trial: bool = True, real_steps: int | None = None
+    ) -> nn.Module:
         """The live model with the initial weights of `seed`, in train mode, on the device; RNGs seeded.
 
         Args:
             seed: decides initial weights and the order of batches.
             total_steps: optimizer steps of this training.
             is_trial: False in the real run.
+            real_steps: of the real run, where they are others than the settings': with another batch they are.
         """
         if self.restore is None and is_trial:  # the real run starts once
             self._set_context(seed=seed, total_steps=total_steps, is_trial=is_trial)
@@ -186,9 +196,11 @@ class Workload:
                     "Initial weights do not come back by restoring parameters and buffers (the model keeps other "
                     "state): it is built anew for each trial."
                 )
-        return self.fresh(seed, total_steps, is_trial=is_trial)
+        return self.fresh(seed, total_steps, is_trial=is_trial, real_steps=real_steps)
 
-    def fresh(self, seed: int, total_steps: int, *, is_trial: bool = True) -> nn.Module:
+    def fresh(
+        self, seed: int, total_steps: int, *, is_trial: bool = True, real_steps: int | None = None
+    ) -> nn.Module:
         """`start` without the check that restoring works."""
         self._set_context(seed=seed, total_steps=total_steps, is_trial=is_trial)
         model = self._live.anew(seed) if self.restore == "rebuilt" else self._live.at(seed)
@@ -197,7 +209,7 @@ class Workload:
             self.checkpoint.write(model)
         model.zero_grad(set_to_none=True)
         model.train()
-        real = self._own_settings.steps
+        real = self._own_settings.steps if real_steps is None else real_steps
         self._set_context(seed=seed, total_steps=total_steps, real_steps=real, is_trial=is_trial)
         self._prepare(model)
         seed_everything(derive(seed, "train"))

@@ -31,9 +31,24 @@ def test_json_is_one_object_with_a_list_of_optimizers(
 
 
 def test_the_table_tells_what_fits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(["memory", write(tmp_path, PLAIN), "--gpu", "24GB", "--optimizers", "sgd,adamw"]) == 0
+    assert (
+        run(
+            [
+                "memory",
+                write(tmp_path, PLAIN),
+                "--gpu",
+                "24GB",
+                "--optimizers",
+                "sgd,adamw",
+                "--global-batch",
+                "16",
+            ]
+        )
+        == 0
+    )
     out = capfd.readouterr().out
     assert "fake-tensor trace" in out
+    assert "2 batches to a step" in out
     assert "largest batch" in out
     assert "a GPU (24GB), 24 GB" in out
 
@@ -45,6 +60,9 @@ def test_the_table_tells_what_fits(tmp_path: Path, capfd: pytest.CaptureFixture[
         (["--optimizers", "adamv"], "adamw"),
         (["--precision", "fp8"], "bf16"),
         (["--batch-size", "0"], "batch-size"),
+        (["--accumulate", "2", "--global-batch", "16"], "same thing twice"),
+        (["--batch-size", "4", "--global-batch", "16"], "Leave --batch-size out"),
+        (["--global-batch", "12"], "The nearest that can are 8 and 16"),
     ],
 )
 def test_a_mistake_is_told_with_the_way_out(

@@ -224,6 +224,7 @@ def test_the_recommendation_holds_all_that_was_asked_for(whole: tuple[Path, Ende
     assert rec.recommendation.optimizer in ("adamw", "sgd", BASELINE)
     assert rec.recommendation.steps == rec.settings.steps == STEPS
     assert rec.settings.origins["steps"] == "file"
+    assert str(rec.recommendation.effective_batch) == "16 samples"
     assert rec.expected.loss is not None
     assert rec.expected.low is not None
     assert rec.expected.high is not None
@@ -439,6 +440,11 @@ def told(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int,
         (["--budget", "60"], "error: A budget of '60' has no unit.", "90s"),
         (["--policy", "ballanced"], "error: There is no policy 'ballanced'.", "balanced"),
         (["--steps", "10", "--epochs", "2"], "error: --steps and --epochs say the same thing twice.", "one"),
+        (
+            ["--accumulate", "2", "--global-batch", "32"],
+            "error: --accumulate and --global-batch say the same thing twice.",
+            "one",
+        ),
         (["--precision", "fp8"], "error: --precision fp8 cannot be used", "--help"),
         (["--device", "cuda:99"], "error: ", "--device"),
         (["--steps", "0"], "error: ", "--help"),

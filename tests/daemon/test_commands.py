@@ -28,6 +28,7 @@ def test_every_option_becomes_a_flag() -> None:
         "workers": 2,
         "precision": "bf16",
         "accumulate": 2,
+        "global_batch": 64,
         "clip": 1.0,
         "schedule": "linear",
         "warmup": 0.1,
@@ -44,6 +45,7 @@ def test_every_option_becomes_a_flag() -> None:
         "--prior=/b",
         "--seed=3",
         "--clip=1.0",
+        "--global-batch=64",
     ):
         assert flag in command
     assert command[command.index("--device") + 1] == "cuda:0"

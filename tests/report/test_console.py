@@ -12,6 +12,7 @@ from rich.console import Console
 
 from autoopt.records import (
     BASELINE,
+    EffectiveBatch,
     Flags,
     Noted,
     Outcome,
@@ -255,3 +256,21 @@ def test_the_picture_is_an_svg_that_fetches_nothing() -> None:
     assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.textualize.io", "")
     assert "url(&quot;" not in text
     assert text == console.svg(factory.recommendation())
+
+
+def test_another_batch_is_marked_and_its_step_told_for_as_many_samples() -> None:
+    row = factory.rows()[0]
+    assert row.expected is not None
+    twice = row.expected.model_copy(update={"step_seconds": 0.0018})
+    larger = row.model_copy(update={"hyper": {**row.hyper, "batch": 2.0}, "expected": twice})
+    seen = EffectiveBatch(samples=128, samples_per_batch=64, accumulate=2)
+    rec = factory.recommendation(
+        optimizers=[larger, *factory.rows()[1:]],
+        recommendation=factory.choice(hyper={**factory.ADAMW, "batch": 2.0}, effective_batch=seen),
+    )
+    lines = shown(rec, 140).splitlines()
+    (line,) = [text for text in lines if text.startswith("adamw 2x")]
+    assert " 0.9 " in line
+    assert any("a step sees  128 samples (64 a batch, 2 batches accumulated)" in text for text in lines)
+    assert any(text.startswith("2x, 4x ...: a step sees so many times") for text in lines)
+    assert "2x, 4x" not in shown(factory.recommendation(), 140)

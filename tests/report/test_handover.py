@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from autoopt.batch import BatchWarning
 from autoopt.errors import UsageError
-from autoopt.records import Baseline, GroupRecord, Recommendation
+from autoopt.records import Baseline, EffectiveBatch, GroupRecord, Recommendation
 from tests.report import factory
 
 MODEL = """
@@ -100,3 +101,22 @@ def test_what_only_the_program_has_is_refused_clearly(own: Recommendation) -> No
     lost = own.model_copy(update={"workload": own.workload.model_copy(update={"kind": "callables"})})
     with pytest.raises(UsageError, match="only your program"):
         lost.build(model())
+
+
+def test_a_batch_that_the_rate_was_not_chosen_for_is_warned_of_and_nothing_is_changed() -> None:
+    seen = EffectiveBatch(samples=256, samples_per_batch=64, accumulate=4)
+    rec = factory.recommendation(recommendation=factory.choice(effective_batch=seen))
+    with pytest.warns(
+        BatchWarning, match=r"sees 64 samples, and the learning rate 0\.0024 was chosen for 256"
+    ) as told:
+        optimizer, _ = rec.build(model(), effective_batch=64)
+    assert "begin with is 0.0012 (with the square root" in str(told[0].message)
+    assert told[0].filename == __file__, "the user's own line"
+    assert optimizer.param_groups[0]["initial_lr"] == 2.4e-3
+    rec.build(model(), effective_batch=256)  # warnings are errors here
+    rec.build(model())
+
+
+def test_an_older_recommendation_does_not_know_its_batch_and_says_so() -> None:
+    with pytest.warns(BatchWarning, match="not known"):
+        factory.recommendation().build(model(), effective_batch=64)

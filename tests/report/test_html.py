@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from autoopt.records import Recommendation, TrialResult
+from autoopt.records import EffectiveBatch, Outcome, Recommendation, TrialResult
 from autoopt.report import html, plots
 from tests.report import factory
 
@@ -126,3 +126,23 @@ def test_curves_show_the_best_of_the_longest_trials() -> None:
     assert next(trace for trace in figure["data"] if trace["name"] == "yours")["line"]["dash"] == "dash"
     colours = [trace["line"]["color"] for trace in figure["data"]]
     assert len(set(colours)) == len(colours)
+
+
+def test_the_effective_batch_and_trials_with_another_one_are_told() -> None:
+    trials = factory.trials()
+    first = trials[0]
+    spec = first.spec.model_copy(update={"hyper": {**first.spec.hyper, "batch": 2.0}, "steps": 1500})
+    curve = [(375, 1.0), (750, 0.05)]
+    larger = first.model_copy(
+        update={"spec": spec, "curve": curve, "loss": 0.05, "outcome": Outcome.COMPLETED}
+    )
+    seen = EffectiveBatch(samples=128, samples_per_batch=64, accumulate=2)
+    hyper = {**factory.ADAMW, "batch": 2.0}
+    rec = factory.recommendation(recommendation=factory.choice(hyper=hyper, steps=750, effective_batch=seen))
+    _, text = page(rec, [larger, *trials[1:]])
+    assert "128 samples (64 a batch, 2 batches accumulated)" in text
+    assert "loss at 750 steps" in text
+    assert "<td>750 of 2 x the batch</td>" in text
+    name = first.spec.optimizer
+    (trace,) = [t for t in figures_in(text)["curves"]["data"] if t["name"] == name]
+    assert trace["x"] == [750, 1500], "at equal samples"

@@ -6,11 +6,12 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autoopt.errors import UsageError
-from autoopt.records import Baseline, Recommendation
+from autoopt.records import Baseline, EffectiveBatch, Recommendation
 from autoopt.report.script import next_choice, script
 from tests.report import factory
 
@@ -61,10 +62,50 @@ def variants() -> list[Recommendation]:
                 class_="autoopt.optim.adahessian:AdaHessian", optimizer="adahessian"
             )
         ),
+        larger_batch(),
+        larger_batch(schedule="yours"),
+        factory.keep().model_copy(
+            update={
+                "recommendation": factory.keep().recommendation.model_copy(update={"effective_batch": SEEN})
+            }
+        ),
     ]
 
 
-@pytest.mark.parametrize("rec", variants(), ids=["table", "yours", "own schedule", "hostile", "second order"])
+SEEN = EffectiveBatch(samples=128, samples_per_batch=64, accumulate=2)
+
+
+def larger_batch(**changes: Any) -> Recommendation:
+    """Twice the batch in half the steps; with `schedule="yours"` in a schedule of the user's own."""
+    baseline = Baseline(
+        source="configure_optimizers",
+        optimizer="AdamW",
+        registry_name="adamw",
+        hyper={"lr": 1e-3},
+        schedule="StepLR",
+    )
+    made = factory.choice(
+        hyper={**factory.ADAMW, "batch": 2.0}, steps=750, warmup_steps=38, effective_batch=SEEN, **changes
+    )
+    return factory.recommendation(
+        recommendation=made, workload=factory.workload(**({"baseline": baseline} if changes else {}))
+    )
+
+
+@pytest.mark.parametrize(
+    "rec",
+    variants(),
+    ids=[
+        "table",
+        "yours",
+        "own schedule",
+        "hostile",
+        "second order",
+        "larger batch",
+        "larger batch in an own schedule",
+        "the batch of yours",
+    ],
+)
 def test_the_script_is_clean_python(rec: Recommendation, tmp_path: Path) -> None:
     text = script(rec, tmp_path)
     names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
@@ -111,3 +152,14 @@ def test_clipping_that_the_configuration_adds_is_in_both(tmp_path: Path) -> None
     )
     assert "CLIP: float | None = None" in script(without, tmp_path)
     assert "without clipping" in without.snippet()
+
+
+def test_a_larger_batch_is_in_both(tmp_path: Path) -> None:
+    rec = larger_batch()
+    assert "# each step on 2 batches of yours" in rec.snippet()
+    assert 'multiplier("cosine", step, 750, warmup_steps=38)' in rec.snippet()
+    text = script(rec, tmp_path)
+    for line in ("STEPS = 750", "ACCUMULATE = 2 ", "TIMES = 2.0 ", "SAMPLES = 128 "):
+        assert f"\n{line}" in text
+    assert "TIMES" not in script(factory.recommendation(), tmp_path)
+    assert "SAMPLES" not in script(factory.recommendation(), tmp_path), "of a version that did not count them"

@@ -15,8 +15,19 @@ import pytest
 import torch
 
 from autoopt.optim import registry
-from autoopt.records import BASELINE, Band, Flags, Recommendation, Settings, TrialResult, TrialSpec
+from autoopt.options import applied
+from autoopt.records import (
+    BASELINE,
+    Band,
+    EffectiveBatch,
+    Flags,
+    Recommendation,
+    Settings,
+    TrialResult,
+    TrialSpec,
+)
 from autoopt.report.script import script
+from autoopt.schedule import warmup_steps
 from autoopt.trials.execute import execute
 from autoopt.workload import load
 from tests.report import factory
@@ -74,7 +85,9 @@ def write_model(
     return path
 
 
-def recommend(path: Path, optimizer: str, lr: float) -> tuple[Recommendation, TrialSpec]:
+def recommend(
+    path: Path, optimizer: str, lr: float, batch: float | None = None
+) -> tuple[Recommendation, TrialSpec]:
     """A recommendation for the file, and the trial that it comes from, at the real run's length."""
     workload = load(str(path), (), Flags())
     try:
@@ -89,6 +102,8 @@ def recommend(path: Path, optimizer: str, lr: float) -> tuple[Recommendation, Tr
         known = registry.get(optimizer)
         hyper = {"lr": lr, "weight_decay": 0.1}
         class_, arguments = known.target, known.arguments(hyper)
+    hyper |= {} if batch is None else {"batch": batch}
+    taken = applied(hyper, settings)
     choice = factory.choice(
         optimizer=optimizer,
         class_=class_,
@@ -96,8 +111,11 @@ def recommend(path: Path, optimizer: str, lr: float) -> tuple[Recommendation, Tr
         hyper=hyper,
         groups=report.groups,
         schedule=settings.schedule,
-        steps=settings.steps,
-        warmup_steps=1,
+        steps=taken.steps,
+        warmup_steps=warmup_steps(settings.warmup, taken.steps),
+        effective_batch=EffectiveBatch(
+            samples=8 * taken.accumulate, samples_per_batch=8, accumulate=taken.accumulate
+        ),
     )
     rec = factory.recommendation(recommendation=choice, settings=settings, workload=report)
     return rec, TrialSpec(id=0, stage="confirm", optimizer=optimizer, hyper=hyper, steps=STEPS, seed=3)
@@ -167,6 +185,45 @@ def test_the_script_repeats_the_trial(
     assert outcome["seconds"] > 0
     assert outcome["optimizer"] == optimizer
     assert outcome["val_loss"] == expected.loss
+
+
+@pytest.mark.parametrize(
+    ("batch", "options"),
+    [
+        (2.0, {"constants": "ACCUMULATE = 3\nWARMUP = 12"}),  # steps of a run that is longer than this one
+        (0.5, {"constants": "GLOBAL_BATCH = 32"}),
+        (4.0, {"more": OWN}),
+    ],
+)
+def test_with_another_batch_it_takes_the_steps_of_that_one(
+    batch: float,
+    options: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = write_model(tmp_path, **options)
+    rec, spec = recommend(model, "adamw", 0.01, batch)
+    expected = trial(model, spec)
+    code, outcome, err = run(write_script(rec, model), monkeypatch, capsys)
+    assert code == 0
+    assert outcome["steps"] == expected.steps_done == STEPS / batch
+    assert outcome["val_loss"] == expected.loss
+    assert "warning" not in err
+
+
+def test_another_batch_than_the_one_that_was_profiled_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_model(tmp_path)
+    rec, _ = recommend(model, "adamw", 0.01)
+    path = write_script(rec, model)
+    model.write_text(model.read_text().replace("_data(0, 80), batch_size=8", "_data(0, 80), batch_size=32"))
+    code, _, err = run(path, monkeypatch, capsys)
+    assert code == 0
+    (warning,) = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert "sees 32 samples, and the learning rate 0.01 was chosen for 8" in warning
+    assert "begin with is 0.02 (with the square root" in warning
 
 
 def test_schedule_free_is_evaluated_with_its_own_weights(

@@ -417,3 +417,50 @@ def _last(workload: Workload, name: str, steps: int) -> TrialResult:
     *_, result = execute(workload, spec)
     assert isinstance(result, TrialResult)
     return result
+
+
+def test_with_a_larger_batch_a_trial_is_the_loop_of_a_run_with_more_accumulation(made: Make) -> None:
+    """As many samples in fewer steps: to the last bit what --accumulate and --steps make of it."""
+    larger = trial("adamw", 0.02, seed=7)
+    larger = larger.model_copy(update={"hyper": {**larger.hyper, "batch": 2.0}})
+    *progress, found = list(execute(made(), larger))
+    assert isinstance(found, TrialResult)
+    assert {item.steps for item in progress if isinstance(item, Progress)} == {STEPS // 2}
+    assert (found.spec.steps, found.steps_done, found.curve[-1][0]) == (STEPS, STEPS // 2, STEPS // 2)
+    by_hand = made(flags={"steps": STEPS // 2, "accumulate": 2})
+    same = result(by_hand, trial("adamw", 0.02, steps=STEPS // 2, seed=7))
+    assert (found.loss, found.curve, found.digests) == (same.loss, same.curve, same.digests)
+    assert found.samples_per_second is not None
+    assert found.step_seconds is not None
+    assert found.samples_per_second <= 16 / found.step_seconds
+
+
+def test_with_half_the_batch_it_takes_twice_the_steps(made: Make) -> None:
+    halved = trial("sgd", 0.02).model_copy(update={"hyper": {"lr": 0.02, "batch": 0.5}})
+    found = result(made(flags={"steps": STEPS, "accumulate": 4}), halved)
+    same = result(made(flags={"steps": 2 * STEPS, "accumulate": 2}), trial("sgd", 0.02, steps=2 * STEPS))
+    assert found.steps_done == 2 * STEPS
+    assert (found.loss, found.digests) == (same.loss, same.digests)
+
+
+def test_without_held_out_data_the_last_tenth_of_the_samples_counts_whatever_the_batch(made: Make) -> None:
+    def batches() -> Iterator[Any]:
+        yield from torch.utils.data.DataLoader(data(), batch_size=8, shuffle=True)
+
+    workload = made(train=batches, val=None, flags={"steps": 40})
+    larger = trial("sgd", 1e-9, steps=40).model_copy(update={"hyper": {"lr": 1e-9, "batch": 2.0}})
+    found = result(workload, larger)
+    assert workload.validation == "prequential"
+    assert found.loss == pytest.approx(result(workload, trial("sgd", 1e-9, steps=40)).loss, rel=1e-5)
+
+
+def test_the_users_functions_see_the_steps_that_are_taken(made: Make) -> None:
+    seen = set()
+
+    def after_step(model: nn.Module, ctx: Any) -> None:
+        seen.add((ctx.total_steps, ctx.real_steps))
+
+    workload = made(flags={"steps": 4 * STEPS})
+    workload.contract.after_step = after_step
+    result(workload, trial("sgd").model_copy(update={"hyper": {"lr": 0.1, "batch": 4.0}}))
+    assert seen == {(STEPS // 4, STEPS)}

@@ -103,6 +103,19 @@ def test_the_answer_tells_what_was_asked_what_was_free_and_what_fits(
     assert device.used < 0.05 * MIB  # what was tried is given back
 
 
+def test_of_a_trial_with_a_larger_batch_the_answer_is_for_the_runs_own(
+    made: Make, limit: Callable[[float], LimitedMemory]
+) -> None:
+    workload = made(accumulate=2)
+    workload.start(0, 8)
+    limit(5.0)
+    spec = trial(steps=8).model_copy(update={"hyper": {"lr": 1e-3, "batch": 2.0}})
+    short = result(workload, spec).shortage
+    assert short is not None
+    # As many steps are tried as of the run's own batch, so that a step with the optimizer's state is among them.
+    assert (short.batch, short.fits, short.accumulate) == (ROWS, ROWS // 4, 8)
+
+
 def test_an_optimizer_with_less_state_goes_on_where_another_does_not_fit(
     made: Make, limit: Callable[[float], LimitedMemory]
 ) -> None:

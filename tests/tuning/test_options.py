@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from autoopt.optim import registry
 from autoopt.policy_options import Tune
 from autoopt.records import Settings
 from autoopt.tuning import options
@@ -72,3 +73,48 @@ def test_one_option_is_moved_at_a_time_and_back_to_the_very_same_configuration()
     assert start in options.others(ladders, moved[0], start)
     own = {"lr": 0.1, "clip": 1.0}
     assert own in options.others({"clip": (1.0, 2.0)}, {"lr": 0.1, "clip": 2.0}, own)
+
+
+def test_batches_are_multiples_of_what_the_run_takes() -> None:
+    made = found(CALM, {"accumulate": 2}, batch_size=[2, 0.5, 4])
+    assert made.ladders == {"batch": (1.0, 2.0, 0.5)}
+    assert made.notes == ["4 times the batch was not tried: it leaves 25 of 100 steps"]
+
+
+def test_a_batch_that_cannot_be_divided_is_told() -> None:
+    made = found(CALM, batch_size=[0.5])
+    assert made.ladders == {}
+    assert "a step takes 1 batch, which cannot be divided" in made.notes[0]
+    shared = found(CALM, {"accumulate": 4, "ranks": 4}, batch_size=[2, 0.5])
+    assert shared.ladders == {"batch": (1.0, 2.0)}
+    assert "1 batch in each of 4 processes" in shared.notes[0]
+
+
+def test_each_batch_is_tried_at_the_rate_as_it_is_and_at_the_scaled_one() -> None:
+    ladders, leader = {"batch": (1.0, 4.0, 0.5)}, {"lr": 0.1, "beta1": 0.9}
+    assert options.others(ladders, leader, {"lr": 0.1}) == [
+        {**leader, "batch": 4.0},
+        {**leader, "batch": 0.5},
+    ]
+    assert options.scaled_rates(ladders, "adamw", leader) == [
+        {**leader, "batch": 4.0, "lr": 0.2},
+        {**leader, "batch": 0.5, "lr": 0.0707},
+    ]
+    assert options.scaled_rates(ladders, "sgd", leader)[0]["lr"] == 0.4
+    assert options.scaled_rates(ladders, "prodigy", leader) == [], "it finds its rate itself"
+    from_there = options.scaled_rates(ladders, "sgd", {"lr": 0.4, "batch": 4.0})
+    assert from_there == [{"lr": 0.05, "batch": 0.5}], "not back to the run's own, where the rates are known"
+
+
+def test_a_second_order_optimizer_gets_no_larger_batch_since_its_memory_grows_with_it() -> None:
+    ladders = {"clip": (0.0, 1.0), "batch": (1.0, 2.0, 0.5)}
+    assert options.ladders_of(registry.get("adamw"), ladders) == ladders
+    assert options.ladders_of(registry.get("adahessian"), ladders)["batch"] == (1.0, 0.5)
+    assert "batch" not in options.ladders_of(registry.get("adahessian"), {"batch": (1.0, 2.0)})
+
+
+def test_a_batch_in_words_says_steps_and_accumulation() -> None:
+    said = options.words({"lr": 0.1, "batch": 2.0}, Settings(steps=100, accumulate=3))
+    assert said == (
+        "2 times as many samples a step (6 batches accumulated instead of 3), and so 50 steps instead of 100"
+    )

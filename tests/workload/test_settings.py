@@ -81,3 +81,46 @@ def test_bad_constants_are_named(name, value):
 
 def test_no_clip_is_none():
     assert _resolve({"CLIP": None}).clip is None
+
+
+def _divided(constants: dict[str, Any], flags: Flags | None = None, each: int | None = 64) -> Settings:
+    return _resolve(constants, flags, samples_per_batch=lambda: each)
+
+
+def test_a_global_batch_says_how_many_batches_a_step_takes():
+    found = _divided({"ACCUMULATE": 3}, Flags(global_batch=256, epochs=4))
+    assert (found.accumulate, found.global_batch, found.ranks) == (4, 256, 1)
+    assert found.origins["accumulate"] == found.origins["global_batch"] == "flag"
+    assert found.steps == 10, "4 epochs of 10 batches, 4 a step"
+    assert _divided({"GLOBAL_BATCH": 128}).accumulate == 2
+    assert _divided({"GLOBAL_BATCH": 128}, Flags(accumulate=5)).global_batch is None, "the flag wins"
+
+
+def test_the_processes_of_a_distributed_run_share_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = _divided({}, Flags(global_batch=256))
+    assert (found.accumulate, found.ranks) == (4, 2), "the batches of both, two in each"
+    with pytest.raises(UsageError, match="in each of 2 processes") as caught:
+        _divided({}, Flags(global_batch=192))
+    assert "128 and 256" in caught.value.hint
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(UsageError, match="WORLD_SIZE is 'two'"):
+        _divided({}, Flags(global_batch=256))
+    assert _divided({}).ranks == 1, "nobody asked"
+
+
+def test_one_that_cannot_be_is_named_where_it_stands():
+    with pytest.raises(UsageError, match="global batch of 100 samples"):
+        _divided({}, Flags(global_batch=100))
+    with pytest.raises(WorkloadError, match=r"model.py: A global batch of 100 samples") as caught:
+        _divided({"GLOBAL_BATCH": 100})
+    assert "64 and 128" in caught.value.hint
+    with pytest.raises(WorkloadError, match="ACCUMULATE and GLOBAL_BATCH say the same thing"):
+        _divided({"GLOBAL_BATCH": 128, "ACCUMULATE": 2})
+    with pytest.raises(UsageError, match="--accumulate and --global-batch"):
+        _divided({}, Flags(global_batch=128, accumulate=2))
+    with pytest.raises(UsageError, match="samples can be counted") as caught:
+        _divided({}, Flags(global_batch=128), each=None)
+    assert "--accumulate" in caught.value.hint
+    with pytest.raises(WorkloadError, match=r"GLOBAL_BATCH = 1\.5"):
+        _divided({"GLOBAL_BATCH": 1.5})

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from autoopt.errors import DeviceError, WorkloadError
+from autoopt.errors import DeviceError, UsageError, WorkloadError
 from autoopt.records import Flags
 from autoopt.workload.data import digest
 from autoopt.workload.seeding import RngState
@@ -241,6 +241,28 @@ def test_without_held_out_data(opened):
     with pytest.raises(WorkloadError, match="no validation data"):
         workload.evaluate(workload.model)
     assert len(_train(workload, 0, steps=12)) == 12
+
+
+@pytest.mark.parametrize("text", [PLAIN, PLAIN.replace("STEPS = 40", "GLOBAL_BATCH = 32")])
+def test_a_global_batch_is_divided_by_the_loaders_first_batch_without_a_trace(opened, text):
+    torch.manual_seed(3)
+    flags = Flags(global_batch=32, epochs=4) if text is PLAIN else Flags(epochs=4)
+    workload = opened(text, flags=flags)
+    drawn = torch.rand(1)
+    assert (workload.settings.accumulate, workload.settings.steps) == (4, 5)
+    assert workload.report(quick=True).samples_per_batch == 8
+    torch.manual_seed(3)
+    plain = opened(text, flags=Flags(accumulate=4, epochs=4))
+    assert torch.rand(1) == drawn
+    assert _train(plain, 1, steps=6) == _train(workload, 1, steps=6)
+
+
+def test_a_global_batch_that_cannot_be_divided_is_told_when_the_file_is_loaded(opened):
+    with pytest.raises(UsageError, match="global batch of 20 samples") as caught:
+        opened(PLAIN, flags=Flags(global_batch=20))
+    assert "16 and 24" in caught.value.hint
+    with pytest.raises(WorkloadError, match=r"model.py: A global batch of 20"):
+        opened(PLAIN.replace("STEPS = 40", "GLOBAL_BATCH = 20"))
 
 
 def test_epochs_count_what_is_left_after_the_hold_out(opened):

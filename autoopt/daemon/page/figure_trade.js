@@ -45,16 +45,21 @@ export function trade(trials, palette, result, cost) {
 
 const memory = (one) => one.peak_bytes ?? one.state_bytes ?? 0;
 
+/** With the time of a step for as many samples as a step of the run's own batch sees. */
+function atEqualSamples(one, hyper) {
+  return hyper?.batch && one.step_seconds ? { ...one, step_seconds: one.step_seconds / hyper.batch } : one;
+}
+
 function ofResult(result) {
   return result.optimizers
     .filter((row) => row.expected && row.expected.steps === result.expected.steps)
-    .map((row) => ({ ...row.expected, optimizer: row.optimizer, pareto: row.pareto, over: row.reason.startsWith("over the limit") }));
+    .map((row) => ({ ...atEqualSamples(row.expected, row.hyper), optimizer: row.optimizer, pareto: row.pareto, over: row.reason.startsWith("over the limit") }));
 }
 
 function ofTrials(trials, palette) {
   const ended = trials.filter((trial) => trial.state === "completed" && trial.loss !== null);
   const best = palette.names().map((name) => bestOf(ended.filter((trial) => trial.optimizer === name)));
-  const found = best.filter((trial) => trial !== undefined);
+  const found = best.filter((trial) => trial !== undefined).map((trial) => atEqualSamples(trial, trial.hyper));
   return found.map((one) => ({ ...one, pareto: !found.some((other) => beats(other, one)) }));
 }
 

@@ -68,9 +68,10 @@ function summary(rec, name) {
     ["optimizer", name(choice.optimizer)],
     ["learning rate", number(choice.hyper.lr, 3)],
     choice.lr_interval ? ["best rate between", `${number(choice.lr_interval[0], 2)} and ${number(choice.lr_interval[1], 2)}`] : null,
-    [`loss at ${seen.steps} steps`, interval(seen)],
+    [`loss at ${Math.max(1, Math.round(seen.steps / (choice.hyper.batch ?? 1)))} steps`, interval(seen)],
     ["a step", duration(seen.step_seconds)],
     ["peak memory", scaled(seen.peak_bytes, "B")],
+    choice.effective_batch ? ["a step sees", effectiveBatch(choice.effective_batch)] : null,
     ["the real run", `${choice.steps} steps, ${choice.schedule}`],
   ];
   const promise = rec.promise?.length
@@ -90,6 +91,24 @@ function summary(rec, name) {
   );
 }
 
+/** The samples that the learning rate holds for. */
+function effectiveBatch({ samples, samples_per_batch: each, accumulate, ranks }) {
+  const parts = each === null ? [] : [`${each} a batch`];
+  if (accumulate > 1) parts.push(`${accumulate} batches accumulated`);
+  if (ranks > 1) parts.push(`${ranks} processes`);
+  if (samples === null) return parts.join(", ") || "1 batch";
+  return parts.length > 1 ? `${samples} samples (${parts.join(", ")})` : `${samples} samples`;
+}
+
+/** Seconds for as many samples as a step of the run's own batch sees. */
+function pace(row) {
+  return row.expected?.step_seconds ? row.expected.step_seconds / (row.hyper?.batch ?? 1) : undefined;
+}
+
+function timesBatch(row) {
+  return row.hyper?.batch ? ` ${row.hyper.batch}x` : "";
+}
+
 function table(rec, name) {
   const columns = ["optimizer", "status", "final loss [interval]", "learning rate", "step", "state", "peak", "trials", "why"];
   const left = new Set(["optimizer", "status", "why"]);
@@ -101,8 +120,8 @@ function table(rec, name) {
     const shorter = seen && seen.steps < rec.expected.steps ? ` at ${seen.steps}` : "";
     const rate = row.hyper?.lr ?? (row.optimizer === "baseline" ? own : undefined);
     const cells = [
-      name(row.optimizer) + (row.pareto ? " *" : ""), row.status, interval(seen) + shorter, number(rate, 2),
-      duration(seen?.step_seconds), scaled(seen?.state_bytes, "B"), scaled(seen?.peak_bytes, "B"), String(row.trials), row.reason,
+      name(row.optimizer) + timesBatch(row) + (row.pareto ? " *" : ""), row.status, interval(seen) + shorter, number(rate, 2),
+      duration(pace(row)), scaled(seen?.state_bytes, "B"), scaled(seen?.peak_bytes, "B"), String(row.trials), row.reason,
     ];
     const kind = row.status === "recommended" ? "recommended" : null;
     return el("tr", { class: kind }, cells.map((text, i) => el("td", { class: columns[i] === "why" ? "why" : left.has(columns[i]) ? "left" : null }, text)));

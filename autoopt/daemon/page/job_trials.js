@@ -56,7 +56,7 @@ function update(node, trial, palette) {
     String(trial.trial),
     null,
     number(trial.lr, 3),
-    running && Number.isFinite(trial.step) ? `${trial.step} / ${trial.steps}` : String(trial.steps),
+    running && Number.isFinite(trial.step) ? `${trial.step} / ${trial.optimizer_steps ?? trial.steps}` : String(trial.optimizer_steps ?? trial.steps),
     String(trial.seed),
     trial.stage,
     number(trial.loss),

@@ -22,6 +22,7 @@ export const FIELDS = [
   { name: "schedule", group: "more", label: "Schedule", kind: "text", choices: ["cosine", "linear", "constant", "wsd"], help: "Of the learning rate." },
   { name: "warmup", group: "more", label: "Warm-up", kind: "number", mode: "decimal", placeholder: "0.05", help: "Below 1: share of the run; from 1 on: its steps.", check: (text) => (text === "" || Number(text) >= 0 ? "" : "A number, 0 or more.") },
   { name: "accumulate", group: "more", label: "Accumulate", kind: "integer", mode: "numeric", help: "Batches per optimizer step.", check: whole(1) },
+  { name: "global_batch", group: "more", label: "Global batch", kind: "integer", mode: "numeric", help: "Samples per optimizer step over all processes, instead of accumulate.", check: whole(1) },
   { name: "clip", group: "more", label: "Clip", kind: "number", mode: "decimal", help: "Maximum norm of the gradient.", check: positive },
   { name: "seed", group: "more", label: "Seed", kind: "integer", mode: "numeric", placeholder: "0", help: "Of everything that is random.", check: whole(0) },
   { name: "arguments", group: "more", label: "Arguments", kind: "lines", lines: 3, help: "Handed to your file or function, one a line." },

@@ -103,6 +103,7 @@ class SubmitForm {
     check(this.files, this.#chosen.length ? "" : "Choose a file or a folder.");
     for (const field of FIELDS) check(this.inputs[field.name], field.check?.(values[field.name]) ?? "");
     if (values.steps && values.epochs) check(this.inputs.epochs, "Steps and epochs say the same thing twice: give one.");
+    if (values.accumulate && values.global_batch) check(this.inputs.global_batch, "Accumulate and global batch say the same thing twice: give one.");
     const hidden = found.find((node) => node.closest("details"));
     if (hidden) hidden.closest("details").open = true;
     return found;

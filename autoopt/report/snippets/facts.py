@@ -93,6 +93,25 @@ def settings_of(rec: Recommendation) -> Settings:
     return options.applied(rec.recommendation.hyper, rec.settings)
 
 
+def table_name(rec: Recommendation) -> str:
+    """The optimizer's name in the table, also where it is the user's own; its class where the table lacks it."""
+    base = rec.workload.baseline
+    return (base.registry_name or base.optimizer) if keeps_optimizer(rec) else rec.recommendation.optimizer
+
+
+def rate(rec: Recommendation) -> float | None:
+    """The learning rate, where it is known."""
+    choice = rec.recommendation
+    found = choice.hyper.get("lr", choice.arguments.get("lr"))
+    return None if found is None else float(found)
+
+
+def samples(rec: Recommendation) -> int | None:
+    """That an optimizer step sees, where they could be counted."""
+    seen = rec.recommendation.effective_batch
+    return None if seen is None else seen.samples
+
+
 def schedule_of(rec: Recommendation) -> str:
     """The kind for `schedule.multiplier`; as in trials, "yours" without a scheduler of theirs is cosine."""
     return "cosine" if rec.recommendation.schedule == "yours" else rec.recommendation.schedule

@@ -24,6 +24,11 @@ def snippet(rec: Recommendation) -> Snippet:
     elif clip is not None:
         norm = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {clip!r})"
         lines.append(f"# before each optimizer.step(): {norm}" if clip else "# without clipping the gradient")
+    if options.BATCH in rec.recommendation.hyper:
+        count = facts.settings_of(rec).accumulate
+        lines.append(
+            comment(f"each step on {count} batches of yours: each loss / {count}, and a backward for each")
+        )
     if facts.has_modes(rec):
         lines.append(
             comment("optimizer.train() before training, optimizer.eval() before validation and saving")

@@ -158,6 +158,10 @@ def test_what_cannot_be_meant_is_not_sent_and_says_why(visit: Open, fake: Fake, 
         expect(page.get_by_text(wrong)).to_be_visible()
         assert field.get_attribute("aria-invalid") == "true"
         field.fill("")
+    page.get_by_label("Accumulate").fill("2")
+    page.get_by_label("Global batch").fill("64")
+    send(page)
+    expect(page.get_by_text("Accumulate and global batch say the same thing twice")).to_be_visible()
     page.get_by_label("Steps").fill("10")
     page.get_by_label("Epochs").fill("2")
     page.get_by_text("More options").click()
