@@ -17,6 +17,7 @@ from autoopt.units import parse_duration
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import Trainer
 
 
 def profile(
@@ -96,8 +97,8 @@ def profile(
 
 
 def choose(
-    model: nn.Module | Callable[..., nn.Module],
-    train: Any,
+    model: nn.Module | Callable[..., nn.Module] | Trainer,
+    train: Any = None,
     loss: Callable[..., Any] | None = None,
     *,
     val: Any = None,
@@ -120,7 +121,8 @@ def choose(
     hooks, every random generator.
 
     Args:
-        model: an `nn.Module`, or a function that builds one (then trials differ in their initial weights).
+        model: an `nn.Module`, or a function that builds one (then trials differ in their initial weights); or a
+            `transformers.Trainer`, which brings model, data, loss, metric and settings, and is on a device already.
         train: a loader, any re-iterable of batches, or a function that returns an iterator.
         loss: `loss(model, batch)`; not needed when `model(**batch)` returns `.loss`.
         val: held-out batches like `train`; a share of `train` is held out when it is missing.
@@ -143,13 +145,14 @@ def choose(
         # Before the imports below: rich draws from `random` when it is imported for the first time.
         stack.callback(RngState().restore)
         from autoopt.hardware import devices
-        from autoopt.report import console
+        from autoopt.report import console, handover
         from autoopt.trials.engine import WorkloadEngine
         from autoopt.trials.inprocess import InProcess
         from autoopt.workload import from_callables
+        from autoopt.workload.entry import placed
 
         settings = Flags(steps=steps, **flags)
-        chosen = devices(device)[0]
+        chosen = devices(placed(model, device))[0]
         job = Job(
             target="choose",
             out=Path(out) if out is not None else Path(),
@@ -177,6 +180,7 @@ def choose(
         engine = partial(WorkloadEngine, timing_seconds=TIMING_SHARE * job.budget)
         found = run_job(job, runner=InProcess(workload, engine))
         assert isinstance(found, Recommendation)
+        handover.remember(found, workload.own_optimizer())
         return found
 
 

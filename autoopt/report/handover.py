@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,21 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
 
+    from autoopt.workload.baseline import UserOptimizer
+
 load: Callable[[str | Path], Recommendation] = recipe.load
 save: Callable[[Recommendation, str | Path], None] = recipe.save
 snippet: Callable[[Recommendation], str] = snippets.snippet
+
+
+_OWN: dict[int, Callable[[nn.Module], UserOptimizer]] = {}
+"""What makes the user's own optimizer, of recommendations whose objects live in this process."""
+
+
+def remember(rec: Recommendation, own: Callable[[nn.Module], UserOptimizer]) -> None:
+    """Lets `build` make the user's own optimizer for `rec`, as long as this very object lives."""
+    _OWN[id(rec)] = own
+    weakref.finalize(rec, _OWN.pop, id(rec), None)
 
 
 def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
@@ -73,10 +86,13 @@ def _yours(rec: Recommendation, model: nn.Module) -> Any:
         from autoopt.workload.baseline import default
 
         return default(model)
+    if (own := _OWN.get(id(rec))) is not None:
+        return own(model)
     if rec.workload.kind == "callables":
         raise UsageError(
             "The recommendation keeps parts of your own optimizer, which only your program can build.",
-            "Build yours as before, and take what differs from recommendation.recommendation.",
+            "Build with the object that choose() returned; or build yours as before, and take what differs from "
+            "recommendation.recommendation.",
         )
     from autoopt.workload import load as load_workload
 

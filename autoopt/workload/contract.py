@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from autoopt.errors import WorkloadError
-from autoopt.workload import lightning
+from autoopt.workload import hf_trainer, lightning
 
 Kind = Literal["functions", "lightning", "huggingface", "callables"]
 CONSTANTS = ("STEPS", "ACCUMULATE", "CLIP", "PRECISION", "SCHEDULE", "WARMUP", "METRIC")
@@ -47,11 +47,17 @@ class Contract:
     score: Callable[[nn.Module, Any, int], tuple[Tensor, dict[str, float]]] | None = None
     """Lightning's validation_step: the loss and the logged values of one batch."""
     score_end: Callable[[], dict[str, float]] | None = None
+    weigh: Callable[[nn.Module, Any], int] | None = None
+    """What the loss of a validation batch is a mean over; samples unless given."""
+    validation: Literal["own", "held_out"] = "own"
+    """Where the batches of `val_dataloader` come from."""
     prepare: Callable[..., None] | None = None
     """Called with the live model before each training."""
     release: Callable[[], None] | None = None
     epoch_interval: bool = False
     """Whether a scheduler steps once per epoch unless it says otherwise (Lightning's rule)."""
+    device: str | None = None
+    """The kind of device that the user's objects are on already: "cpu", "cuda"; None: they are moved."""
     rebuildable: bool = True
     """False when there is one model instance: seeds then share its initial weights."""
     constants: dict[str, Any] = field(default_factory=dict)
@@ -59,13 +65,15 @@ class Contract:
 
 
 def read(source: Any, label: str) -> Contract:
-    """The contract in a module, an object, a dict, a LightningModule or (module, datamodule).
+    """The contract in a module, an object, a dict, a LightningModule, (module, datamodule) or a Trainer.
 
     Raises WorkloadError naming the file and the function that is missing.
     """
     datamodule = None
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], nn.Module):
         source, datamodule = source
+    if hf_trainer.is_trainer(source):
+        return of_trainer(source, label)
     names = _names(source)
     constants = {name: names[name] for name in CONSTANTS if name in names}
     if lightning.is_module(source) or lightning.is_module_class(source):
@@ -75,6 +83,8 @@ def read(source: Any, label: str) -> Contract:
         found = lightning.find(source, label)
         if found is not None:
             return _lightning(lightning.Adapter(*found, label), names, constants, label)
+        if (trainer := hf_trainer.find(source, label)) is not None:
+            return of_trainer(trainer, label)
     if isinstance(source, nn.Module):
         raise WorkloadError(
             f"{label} gives a model without data.",
@@ -120,6 +130,35 @@ def complete(contract: Contract, model: nn.Module) -> None:
         if contract.kind == "functions":
             contract.kind = "huggingface"
         contract.loss = huggingface.loss
+        contract.weigh = huggingface.weigh
+
+
+def of_trainer(trainer: Any, label: str, kind: Kind = "huggingface") -> Contract:
+    """The contract in a `transformers.Trainer`.
+
+    Raises WorkloadError naming what a trial cannot do.
+    """
+    adapter = hf_trainer.Adapter(trainer, label)
+    return Contract(
+        label=label,
+        kind=kind,
+        build_model=adapter.build,
+        train_dataloader=adapter.train_dataloader,
+        val_dataloader=adapter.val_dataloader,
+        validation=adapter.validation,
+        loss=adapter.loss,
+        configure_optimizers=adapter.configure_optimizers,
+        after_step=adapter.after_step,
+        score=adapter.score,
+        score_end=adapter.score_end,
+        weigh=adapter.weigh,
+        prepare=adapter.prepare,
+        release=adapter.release,
+        device=trainer.args.device.type,
+        rebuildable=adapter.rebuildable,
+        constants=adapter.constants(),
+        notes=adapter.notes,
+    )
 
 
 def _lightning(

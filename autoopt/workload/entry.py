@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from autoopt.errors import WorkloadError
+from autoopt.errors import UsageError, WorkloadError
 from autoopt.records import Flags
-from autoopt.workload import contract
+from autoopt.workload import contract, hf_trainer
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
 from autoopt.workload.guard import Guard
@@ -39,6 +39,7 @@ def load(target: str, args: Sequence[str] = (), flags: Flags | None = None, devi
     try:
         seconds = time.perf_counter() - begin
         given = contract.read(project.source, project.label)
+        _same_device(given, device)
         workload = Workload(given, project.code, flags or Flags(), device, target, project, guard)
     except BaseException:
         project.undo()
@@ -50,8 +51,8 @@ def load(target: str, args: Sequence[str] = (), flags: Flags | None = None, devi
 
 def from_callables(
     *,
-    model: nn.Module | Callable[..., nn.Module],
-    train: Any,
+    model: nn.Module | Callable[..., nn.Module] | Any,
+    train: Any = None,
     loss: Callable[..., Any] | None = None,
     val: Any = None,
     evaluate: Callable[..., Any] | None = None,
@@ -65,13 +66,17 @@ def from_callables(
     """A workload of objects in this process; `close()` leaves them as they were.
 
     Args:
-        model: an instance, trained in place, or a function that builds one.
+        model: an instance, trained in place, or a function that builds one; or a `transformers.Trainer`, which brings
+            all the rest.
         train, val: loaders, re-iterables of batches, or functions that return one or an iterator.
         loss, evaluate, configure_optimizers, reset, after_step, metric: as in a file.
 
     Raises:
         WorkloadError: something of the contract is missing or unusable.
     """
+    if hf_trainer.is_trainer(model):
+        brought = {"train": train, "loss": loss, "val": val, "configure_optimizers": configure_optimizers}
+        return from_trainer(model, [n for n, v in brought.items() if v is not None], flags, device)
     guard = Guard()
     instance = model if isinstance(model, nn.Module) else None
     if instance is None and not callable(model):
@@ -99,3 +104,44 @@ def from_callables(
     except BaseException:
         guard.restore()
         raise
+
+
+def from_trainer(trainer: Any, given: Sequence[str], flags: Flags | None, device: str) -> Workload:
+    """A workload of a `transformers.Trainer` in this process; `close()` leaves it as it was.
+
+    Args:
+        trainer: not yet trained, or trained: trials start from the weights that it has.
+        given: names of what was given beside it.
+
+    Raises:
+        UsageError: the trainer brings what was given beside it, or is on another device.
+        WorkloadError: it needs what a trial cannot do.
+    """
+    if given:
+        raise UsageError(f"The Trainer brings its own {given[0]}.", f"Leave {given[0]}= out.")
+    guard = Guard()
+    try:
+        if trainer.model_init is None:
+            guard.watch_model(trainer.model)
+        of = contract.of_trainer(trainer, "the Trainer", kind="callables")
+        _same_device(of, device)
+        return Workload(
+            of, UserCode(Path.cwd()), flags or Flags(), str(trainer.args.device), "choose", guard=guard
+        )
+    except BaseException:
+        guard.restore()
+        raise
+
+
+def placed(model: Any, device: str) -> str:
+    """The device that is asked for; of a Trainer its own, unless one is named."""
+    return str(model.args.device) if device == "auto" and hf_trainer.is_trainer(model) else device
+
+
+def _same_device(given: Contract, device: str) -> None:
+    """Raises UsageError where the user's objects are on a device that is not the one asked for."""
+    if given.device is not None and given.device != device.partition(":")[0]:
+        raise UsageError(
+            f"{given.label} puts its model on {given.device}, and trials would be on {device}.",
+            f"Ask for the device {given.device}, or change use_cpu in TrainingArguments.",
+        )
