@@ -36,6 +36,11 @@ def remember(rec: Recommendation, own: Callable[[nn.Module], UserOptimizer]) -> 
     weakref.finalize(rec, _OWN.pop, id(rec), None)
 
 
+def remembers(rec: Recommendation) -> bool:
+    """Whether `build` knows the user's own optimizer without loading a file."""
+    return id(rec) in _OWN
+
+
 def build(rec: Recommendation, model: nn.Module) -> tuple[Optimizer, LambdaLR]:
     """The recommended optimizer over `model`, and its schedule.
 

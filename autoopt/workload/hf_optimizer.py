@@ -60,13 +60,13 @@ def make(trainer: Any, model: nn.Module, steps: int) -> Any:
     maker.optimizer, maker.lr_scheduler, maker._created_lr_scheduler = optimizer, None, False
     if ready:
         maker.create_optimizer()
-        return merged(_bare(maker.optimizer))
+        return merged(bare(maker.optimizer))
     if overridden(trainer, "create_optimizer_and_scheduler"):
         maker.create_optimizer_and_scheduler(num_training_steps=steps)
     else:
         maker.create_optimizer()
         maker.create_scheduler(num_training_steps=steps)
-    return _bare(maker.optimizer), maker.lr_scheduler
+    return bare(maker.optimizer), maker.lr_scheduler
 
 
 def merged(optimizer: Optimizer) -> Optimizer:
@@ -82,7 +82,7 @@ def merged(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
-def _bare(optimizer: Any) -> Any:
+def bare(optimizer: Any) -> Any:
     """The optimizer inside Accelerate's wrapper, which is an Optimizer too."""
     return optimizer.optimizer if type(optimizer).__name__ == "AcceleratedOptimizer" else optimizer
 
@@ -92,13 +92,13 @@ def _again(optimizer: Any, scheduler: Any, model: nn.Module) -> tuple[Any, Any]:
 
     The parameters and the modules that they hold are the very ones.
     """
-    bare = _bare(optimizer)
+    own = bare(optimizer)
     shared: dict[int, Any] = {id(x): x for x in (*model.modules(), *model.parameters(), *model.buffers())}
-    shared |= {id(p): p for g in bare.param_groups for p in g["params"]}
-    if bare is not optimizer:
-        shared[id(optimizer)] = fresh = copy.deepcopy(bare, shared)
+    shared |= {id(p): p for g in own.param_groups for p in g["params"]}
+    if own is not optimizer:
+        shared[id(optimizer)] = fresh = copy.deepcopy(own, shared)
     else:
-        fresh = copy.deepcopy(bare, shared)
+        fresh = copy.deepcopy(own, shared)
     fresh.state.clear()
     if scheduler is None:
         return fresh, None
