@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autoopt.errors import DeviceError, UserCodeError, WorkloadError
-from autoopt.records import Flags, Settings, WorkloadReport
+from autoopt.records import Flags, FrozenWeights, Settings, WorkloadReport
 from autoopt.workload import baseline, contract, huggingface, scoring, settings
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
@@ -131,6 +131,16 @@ class Workload:
     def accumulate(self) -> int:
         """Batches to a step."""
         return self._own_settings.accumulate
+
+    @property
+    def frozen(self) -> FrozenWeights | None:
+        """What is not trained, as it was when the model was built; known after the first `start`."""
+        return self._live.frozen
+
+    @property
+    def rebuildable(self) -> bool:
+        """Whether a trial may have a model of its own."""
+        return self._live.rebuildable
 
     @property
     def model(self) -> nn.Module:
