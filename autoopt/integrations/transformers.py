@@ -34,7 +34,7 @@ else:
     _Base = object
 
 
-def build(rec: Recommendation, trainer: Trainer) -> tuple[Optimizer, Any]:
+def build(rec: Recommendation, trainer: Any) -> tuple[Optimizer, Any]:
     """The recommended optimizer over the trainer's model, and its schedule.
 
     `rec.build(trainer.model)` gives the same, except that a recommendation from a file does not know your Trainer: where
@@ -42,7 +42,7 @@ def build(rec: Recommendation, trainer: Trainer) -> tuple[Optimizer, Any]:
 
     Args:
         rec: as made or loaded.
-        trainer: what is to train; it is left as it is.
+        trainer: the `transformers.Trainer` that is to train; it is left as it is.
 
     Raises:
         UsageError, WorkloadError: as `Recommendation.build`.
@@ -64,7 +64,7 @@ def build(rec: Recommendation, trainer: Trainer) -> tuple[Optimizer, Any]:
     return rec.build(trainer.model)
 
 
-def use(rec: Recommendation, trainer: Trainer) -> Trainer:
+def use(rec: Recommendation, trainer: Any) -> Any:
     """Gives a Trainer in hand the recommended optimizer, schedule and clipping; `trainer.train()` is next.
 
     Args:
@@ -131,7 +131,9 @@ class Recommended(_Base):
         found: Any = hf_optimizer.bare(self.optimizer)
         if isinstance(found, CurvatureOptimizer):
             self._ready(found)
-        return self.optimizer  # type: ignore[no-any-return]
+        ready: Any = self.optimizer
+        assert isinstance(ready, Optimizer)
+        return ready
 
     def _ready(self, optimizer: CurvatureOptimizer) -> None:
         """Every step of it gets a closure, and clips by itself."""
@@ -139,7 +141,8 @@ class Recommended(_Base):
             raise UsageError(
                 f"{type(optimizer).__name__} cannot be trained with fp16 here.", "Set bf16, or neither."
             )
-        second_order(optimizer, self.model, self.args.max_grad_norm, None)
+        model: Any = self.model
+        second_order(optimizer, model, self.args.max_grad_norm, None)
         if self._hooked is not None:
             self._hooked[1].remove()
         self._hooked = optimizer, optimizer.register_step_pre_hook(self._with_closure)
@@ -167,10 +170,10 @@ class Recommended(_Base):
     def _loss(self, model: nn.Module, inputs: Any, items: Any) -> Tensor:
         """The part of a batch in the loss of its step."""
         with self.compute_loss_context_manager():
-            loss: Tensor = self.compute_loss(model, copy.copy(inputs), num_items_in_batch=items)
-        if hf_batches.is_scaled(self, items):
-            return loss
-        return loss / self.current_gradient_accumulation_steps
+            loss: Any = self.compute_loss(model, copy.copy(inputs), num_items_in_batch=items)
+        scale = 1 if hf_batches.is_scaled(self, items) else self.current_gradient_accumulation_steps
+        found: Tensor = loss / scale
+        return found
 
     def _with_closure(self, optimizer: CurvatureOptimizer, args: Any, options: Any) -> Any:  # noqa: ARG002
         """Gives a step that refreshes the curvature the loss of its batches."""
@@ -202,7 +205,8 @@ class Recommended(_Base):
 
     def _save_checkpoint(self, *args: Any, **options: Any) -> None:
         """Saves the weights that are to be used; the next step goes on with those that are trained."""
-        set_mode(self.optimizer, training=False)
+        if self.optimizer is not None:
+            set_mode(self.optimizer, training=False)
         super()._save_checkpoint(*args, **options)
 
 

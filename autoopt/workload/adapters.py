@@ -18,7 +18,9 @@ def redraw(model: nn.Module) -> bool:
 
     Only plain initializations are drawn: those that are computed from the base (PiSSA, OLoRA, LoftQ) change it too.
     """
-    layers = [m for m in model.modules() if hasattr(m, "reset_lora_parameters") and hasattr(m, "lora_A")]
+    layers: list[Any] = [
+        m for m in model.modules() if hasattr(m, "reset_lora_parameters") and hasattr(m, "lora_A")
+    ]
     configs: Any = getattr(model, "peft_config", {})
     wanted = [(layer, name, configs.get(name)) for layer in layers for name in layer.active_adapters]
     if not wanted or not all(_is_fresh(*one) for one in wanted):

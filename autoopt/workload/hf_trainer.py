@@ -249,7 +249,8 @@ class Adapter:
         other = copy.copy(self.trainer)
         other.train_dataset = whole
         per_epoch = max(1, math.ceil(len(other.get_train_dataloader()) / args.gradient_accumulation_steps))
-        return max(1, math.ceil(args.num_train_epochs * per_epoch))
+        steps: int = math.ceil(args.num_train_epochs * per_epoch)
+        return max(1, steps)
 
     def release(self) -> None:
         """The user's model and accelerator as they were; hooks and weights are the guard's matter."""
