@@ -18,6 +18,7 @@ from autoopt.units import parse_duration
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import Trainer
 
 
 def profile(
@@ -106,7 +107,7 @@ def profile(
 
 
 def choose(
-    model: nn.Module | Callable[..., nn.Module],
+    model: nn.Module | Callable[..., nn.Module] | Trainer,
     train: Any = None,
     loss: Callable[..., Any] | None = None,
     *,
@@ -135,6 +136,7 @@ def choose(
     Args:
         model: an `nn.Module`, or a function that builds one (then trials differ in their initial weights).
             Or a LightningModule, or its class: it is trained by Lightning's Trainer, see docs/lightning.md.
+            Or a `transformers.Trainer`, which brings model, data, loss, metric and settings, and is on a device already.
         train: a loader, any re-iterable of batches, or a function that returns an iterator. For a LightningModule also
             its LightningDataModule, and nothing where it has loaders of its own.
         loss: `loss(model, batch)`; not needed when `model(**batch)` returns `.loss`.
@@ -168,15 +170,17 @@ def choose(
         # Before the imports below: rich draws from `random` when it is imported for the first time.
         stack.callback(RngState().restore)
         from autoopt.hardware import devices
-        from autoopt.report import console
+        from autoopt.report import console, handover
         from autoopt.trials.engine import WorkloadEngine
         from autoopt.trials.inprocess import InProcess
         from autoopt.workload import from_callables, from_lightning
+        from autoopt.workload.entry import placed
+        from autoopt.workload.hf_trainer import is_trainer
         from autoopt.workload.lightning import is_data, is_module, is_module_class
 
         named = str(checkpoint) if isinstance(checkpoint, str | Path) else None
         settings = Flags(steps=steps, checkpoint=named, **flags)
-        chosen = devices(device)[0]
+        chosen = devices(placed(model, device))[0]
         job = Job(
             target="choose",
             out=Path(out) if out is not None else Path(),
@@ -191,6 +195,12 @@ def choose(
         job.observer = stack.enter_context(console.observer(quiet=not progress))
         if out is None:
             job.out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoopt-"))) / "run"
+        framework = is_module(model) or is_module_class(model) or is_trainer(model)
+        if framework and checkpoint is not None:
+            raise UsageError(
+                "checkpoint= does not go with a LightningModule or a Trainer: its own loop would have to restore it.",
+                "Give the plain nn.Module with its loader and loss, or a model.py with build_model() and --checkpoint.",
+            )
         if is_module(model) or is_module_class(model) or is_data(train) or trainer is not None:
             if loss is not None or configure_optimizers is not None:
                 raise UsageError(
@@ -216,6 +226,7 @@ def choose(
         engine = partial(WorkloadEngine, timing_seconds=TIMING_SHARE * job.budget)
         found = run_job(job, runner=InProcess(workload, engine))
         assert isinstance(found, Recommendation)
+        handover.remember(found, workload.own_optimizer())
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoopt.recommend.evidence import Evidence
+from autoopt.recommend.unchanged import unchanged
 
 
 def assumed(e: Evidence) -> list[str]:
@@ -19,7 +20,7 @@ def assumed(e: Evidence) -> list[str]:
             f"validation used {seen} of {e.report.validation_batches} batches, the same for all, so as not to take more "
             "than a fifth of a trial's time"
         )
-    return [*notes, *_disturbed(e)]
+    return [*notes, *unchanged(e), *_disturbed(e)]
 
 
 def _disturbed(e: Evidence) -> list[str]:

@@ -27,7 +27,15 @@ from autoopt.records.recommendation import Recommendation
 from autoopt.records.settings import Flags, Origin, Settings
 from autoopt.records.story import Effort, More, RateCurve, RatePoint, Round, Spent
 from autoopt.records.trials import DeviceUse, Outcome, Shortage, Speed, Timing, TrialResult, TrialSpec
-from autoopt.records.workload import Baseline, GroupRecord, StartedFrom, StepCost, StepCosts, WorkloadReport
+from autoopt.records.workload import (
+    Baseline,
+    FrozenWeights,
+    GroupRecord,
+    StartedFrom,
+    StepCost,
+    StepCosts,
+    WorkloadReport,
+)
 
 __all__ = [
     "BASELINE",
@@ -42,6 +50,7 @@ __all__ = [
     "Expected",
     "Flags",
     "FreeForm",
+    "FrozenWeights",
     "Gain",
     "GroupRecord",
     "Hyper",

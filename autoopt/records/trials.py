@@ -131,4 +131,5 @@ class TrialResult(Record):
     digests: list[str] = Field(
         default=[], description="rolling digest of the batches at step 1, 2, 4, 8, ..."
     )
+    frozen: str = Field("", description="digest of the weights that are not trained, after the trial")
     worker: int = 0

@@ -71,6 +71,16 @@ class StartedFrom(Record):
     optimizer: bool = Field(description="whether the optimizer's state was saved too")
 
 
+class FrozenWeights(Record):
+    """What is not trained, and a digest that shows whether it stays as it is."""
+
+    tensors: int
+    parameters: int = Field(description="elements of them; where they are quantized, as they are packed")
+    sampled: int = Field(0, description="tensors of which evenly spaced elements count, not all")
+    absent: int = Field(0, description="tensors on a disk, read afresh for each pass: not looked at")
+    digest: str
+
+
 class WorkloadReport(Record):
     """What is known once a worker has loaded the user's file and run a step."""
 
@@ -84,6 +94,9 @@ class WorkloadReport(Record):
     dtypes: dict[str, int] = Field(description="dtype -> number of parameters")
     layers: dict[str, int] = Field(description="module class -> count")
     groups: list[GroupRecord]
+    frozen: FrozenWeights | None = Field(
+        None, description="as it was before the first step; None: all is trained"
+    )
     batch: str = Field(description="the first batch, in words: 'tuple(float32[64, 1, 8, 8], int64[64])'")
     samples_per_batch: int | None
     batches_per_epoch: int | None

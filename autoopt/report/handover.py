@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,21 @@ html: Callable[[Recommendation], str] = cell.html
 def snippet(rec: Recommendation, kind: str = "plain") -> str:
     """The lines to paste into a project of a kind; `UsageError` where there is no such kind."""
     return snippets.snippet(rec, kind).text
+
+
+_OWN: dict[int, Callable[[nn.Module], UserOptimizer]] = {}
+"""What makes the user's own optimizer, of recommendations whose objects live in this process."""
+
+
+def remember(rec: Recommendation, own: Callable[[nn.Module], UserOptimizer]) -> None:
+    """Lets `build` make the user's own optimizer for `rec`, as long as this very object lives."""
+    _OWN[id(rec)] = own
+    weakref.finalize(rec, _OWN.pop, id(rec), None)
+
+
+def remembers(rec: Recommendation) -> bool:
+    """Whether `build` knows the user's own optimizer without loading a file."""
+    return id(rec) in _OWN
 
 
 def build(
@@ -120,10 +136,13 @@ def _yours(rec: Recommendation, model: nn.Module) -> Any:
         from autoopt.workload.baseline import default
 
         return default(model)
+    if (own := _OWN.get(id(rec))) is not None:
+        return own(model)
     if facts.in_program(rec):
         raise UsageError(
             "The recommendation keeps parts of your own optimizer, which only your program can build.",
-            "Build yours as before, and take what differs from recommendation.recommendation.",
+            "Build with the object that choose() returned; or build yours as before, and take what differs from "
+            "recommendation.recommendation.",
         )
     if rec.workload.kind == "own loop":
         return _of_loop(rec, model)

@@ -24,6 +24,7 @@ from autoopt.trials.runner import Progress
 from autoopt.trials.speed import summarise, warm_from
 from autoopt.workload import Workload
 from autoopt.workload.data import digest, samples
+from autoopt.workload.frozen import look
 
 _CURVE_POINTS = 100
 _BLOWN_UP = 100.0
@@ -108,6 +109,7 @@ def _execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRe
         reserved_begin_bytes=used.reserved_begin,
         process_bytes=used.process,
         digests=batches.digests,
+        frozen=unchanged.digest if (unchanged := look(model)) is not None else "",
     )
 
 

@@ -8,10 +8,10 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoopt.errors import WorkloadError
-from autoopt.workload import entrypoint, lightning
+from autoopt.workload import entrypoint, hf_trainer, lightning
 from autoopt.workload import trainer as trainers
 from autoopt.workload.lightning import Adapter
 
@@ -50,11 +50,20 @@ class Contract:
     """Runs trainings in a Trainer; of a LightningModule."""
     validate: Callable[[nn.Module, Any, str], tuple[float, dict[str, float]]] | None = None
     """Lightning's validation: the loss over batches and what was logged."""
+    score: Callable[[nn.Module, Any, int], tuple[Tensor, dict[str, float]]] | None = None
+    """A Hugging Face Trainer's: the loss and the logged values of one batch."""
+    score_end: Callable[[], dict[str, float]] | None = None
+    weigh: Callable[[nn.Module, Any], int] | None = None
+    """What the loss of a validation batch is a mean over; samples unless given."""
+    validation: Literal["own", "held_out"] = "own"
+    """Where the batches of `val_dataloader` come from."""
     prepare: Callable[..., None] | None = None
     """Called with the live model before each training."""
     release: Callable[[], None] | None = None
     epoch_interval: bool = False
     """Whether a scheduler steps once per epoch unless it says otherwise (Lightning's rule)."""
+    device: str | None = None
+    """The kind of device that the user's objects are on already: "cpu", "cuda"; None: they are moved."""
     rebuildable: bool = True
     """False when there is one model instance: seeds then share its initial weights."""
     constants: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +71,7 @@ class Contract:
 
 
 def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Contract:
-    """The contract in a module, an object, a dict, a LightningModule, (module, data) or (module, data, trainer).
+    """The contract in a module, an object, a dict, a LightningModule, (module, data), (module, data, trainer), or a Trainer.
 
     Args:
         again: makes another `source`; a LightningModule is then built anew for each seed.
@@ -72,6 +81,8 @@ def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Con
     datamodule = trainer = None
     if isinstance(source, (tuple, list)) and source and _is_lightning(source[0]):
         source, datamodule, trainer = _parts(source, label)
+    if hf_trainer.is_trainer(source):
+        return of_trainer(source, label)
     names = _names(source)
     constants = {name: names[name] for name in CONSTANTS if name in names}
     if _is_lightning(source):
@@ -83,6 +94,8 @@ def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Con
         found = lightning.find(source, label)
         if found is not None:
             return _lightning(Adapter(*found, label), names, constants, label)
+        if (its := hf_trainer.find(source, label)) is not None:
+            return of_trainer(its, label)
     if isinstance(source, nn.Module):
         raise WorkloadError(
             f"{label} gives a model without data.",
@@ -128,6 +141,35 @@ def complete(contract: Contract, model: nn.Module) -> None:
         if contract.kind == "functions":
             contract.kind = "huggingface"
         contract.loss = huggingface.loss
+        contract.weigh = huggingface.weigh
+
+
+def of_trainer(trainer: Any, label: str, kind: Kind = "huggingface") -> Contract:
+    """The contract in a `transformers.Trainer`.
+
+    Raises WorkloadError naming what a trial cannot do.
+    """
+    adapter = hf_trainer.Adapter(trainer, label)
+    return Contract(
+        label=label,
+        kind=kind,
+        build_model=adapter.build,
+        train_dataloader=adapter.train_dataloader,
+        val_dataloader=adapter.val_dataloader,
+        validation=adapter.validation,
+        loss=adapter.loss,
+        configure_optimizers=adapter.configure_optimizers,
+        after_step=adapter.after_step,
+        score=adapter.score,
+        score_end=adapter.score_end,
+        weigh=adapter.weigh,
+        prepare=adapter.prepare,
+        release=adapter.release,
+        device=trainer.args.device.type,
+        rebuildable=adapter.rebuildable,
+        constants=adapter.constants(),
+        notes=adapter.notes,
+    )
 
 
 def _lightning(

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from autoopt.errors import WorkloadError
+from autoopt.errors import UsageError, WorkloadError
 from autoopt.records import Flags
 from autoopt.workload import checkpoint as checkpoints
-from autoopt.workload import contract, lightning, own_loop
+from autoopt.workload import contract, hf_trainer, lightning, own_loop
 from autoopt.workload.attributes import Attributes
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
@@ -62,6 +62,7 @@ def load_any(
         if own_loop.is_one(project.source):
             return own_loop.read(project, flags or Flags(), device, guard)
         given = contract.read(project.source, project.label, project.again)
+        _same_device(given, device)
         saved = checkpoints.read(flags.checkpoint) if flags and flags.checkpoint else None
         workload = Workload(given, project.code, flags or Flags(), device, target, project, guard, saved)
     except BaseException:
@@ -74,8 +75,8 @@ def load_any(
 
 def from_callables(
     *,
-    model: nn.Module | Callable[..., nn.Module],
-    train: Any,
+    model: nn.Module | Callable[..., nn.Module] | Any,
+    train: Any = None,
     loss: Callable[..., Any] | None = None,
     val: Any = None,
     evaluate: Callable[..., Any] | None = None,
@@ -90,7 +91,8 @@ def from_callables(
     """A workload of objects in this process; `close()` leaves them as they were.
 
     Args:
-        model: an instance, trained in place, or a function that builds one.
+        model: an instance, trained in place, or a function that builds one; or a `transformers.Trainer`, which brings
+            all the rest.
         train, val: loaders, re-iterables of batches, or functions that return one or an iterator.
         loss, evaluate, configure_optimizers, reset, after_step, metric: as in a file.
         checkpoint: a path or a dictionary, see `checkpoint.read`: trainings start from it.
@@ -98,6 +100,9 @@ def from_callables(
     Raises:
         WorkloadError: something of the contract is missing or unusable.
     """
+    if hf_trainer.is_trainer(model):
+        brought = {"train": train, "loss": loss, "val": val, "configure_optimizers": configure_optimizers}
+        return from_trainer(model, [n for n, v in brought.items() if v is not None], flags, device)
     guard = Guard()
     instance = model if isinstance(model, nn.Module) else None
     if instance is None and not callable(model):
@@ -177,3 +182,44 @@ def _copied(module: nn.Module) -> nn.Module:
             f"{type(module).__name__} cannot be copied ({error}), and yours is to stay as it is.",
             "Give the class, or a function that builds one: choose(lambda: MyModule(...), ...).",
         ) from error
+
+
+def from_trainer(trainer: Any, given: Sequence[str], flags: Flags | None, device: str) -> Workload:
+    """A workload of a `transformers.Trainer` in this process; `close()` leaves it as it was.
+
+    Args:
+        trainer: not yet trained, or trained: trials start from the weights that it has.
+        given: names of what was given beside it.
+
+    Raises:
+        UsageError: the trainer brings what was given beside it, or is on another device.
+        WorkloadError: it needs what a trial cannot do.
+    """
+    if given:
+        raise UsageError(f"The Trainer brings its own {given[0]}.", f"Leave {given[0]}= out.")
+    guard = Guard()
+    try:
+        if trainer.model_init is None:
+            guard.watch_model(trainer.model)
+        of = contract.of_trainer(trainer, "the Trainer", kind="callables")
+        _same_device(of, device)
+        return Workload(
+            of, UserCode(Path.cwd()), flags or Flags(), str(trainer.args.device), "choose", guard=guard
+        )
+    except BaseException:
+        guard.restore()
+        raise
+
+
+def placed(model: Any, device: str) -> str:
+    """The device that is asked for; of a Trainer its own, unless one is named."""
+    return str(model.args.device) if device == "auto" and hf_trainer.is_trainer(model) else device
+
+
+def _same_device(given: Contract, device: str) -> None:
+    """Raises UsageError where the user's objects are on a device that is not the one asked for."""
+    if given.device is not None and given.device != device.partition(":")[0]:
+        raise UsageError(
+            f"{given.label} puts its model on {given.device}, and trials would be on {device}.",
+            f"Ask for the device {given.device}, or change use_cpu in TrainingArguments.",
+        )

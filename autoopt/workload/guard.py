@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoopt.workload import frozen
 from autoopt.workload.attributes import Attributes
 from autoopt.workload.seeding import RandomSource, RngState, get_state, parts_of, set_state, sources_of
+from autoopt.workload.state import is_placed
 
 
 class Guard:
@@ -55,7 +57,12 @@ class _Model:
 
     def __init__(self, model: nn.Module) -> None:
         self._modes = [(module, module.training) for module in model.modules()]
-        self._tensors = [_Kept(tensor) for tensor in (*model.parameters(), *model.buffers())]
+        # A frozen base may be most of what the memory holds: it is not copied, and trials look at its digest.
+        left = {id(t) for _, t in frozen.frozen(model) if t.grad is None} if _is_large(model) else set()
+        self._tensors = [
+            _Placed(tensor) if id(tensor) in left or tensor.is_meta else _Kept(tensor)
+            for tensor in (*model.parameters(), *model.buffers())
+        ]
         self._hooks = [
             (getattr(module, name), dict(getattr(module, name)))
             for module in model.modules()
@@ -72,6 +79,23 @@ class _Model:
         for live, before in self._hooks:
             live.clear()
             live.update(before)
+
+
+def _is_large(model: nn.Module) -> bool:
+    return is_placed(model) or frozen.is_base(model)
+
+
+class _Placed:
+    """A tensor whose values nothing here changes: only its place and whether it is trained are remembered."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self._requires_grad = tensor, tensor.requires_grad
+        self._data = tensor.data if type(tensor.data) is Tensor and not tensor.is_meta else None
+
+    def restore(self) -> None:
+        if self._data is not None and self._tensor.device != self._data.device:
+            self._tensor.data = self._data
+        self._tensor.requires_grad_(self._requires_grad)
 
 
 class _Kept:

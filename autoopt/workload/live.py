@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autoopt.errors import WorkloadError
-from autoopt.workload import contract
+from autoopt.records import FrozenWeights
+from autoopt.workload import adapters, contract, frozen
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
 from autoopt.workload.seeding import derive, seed_everything
@@ -34,12 +35,20 @@ class LiveModel:
         self._states = InitialStates()
         self._trainable: dict[str, bool] = {}
         self.build_seconds: float | None = None
+        self.frozen: FrozenWeights | None = None
+        """What is not trained, as it was when the model was first built."""
+        self._is_base = False
 
     @property
     def model(self) -> nn.Module:
         """The model, built at the first need."""
         # Under seed 0 whatever seed is asked for first: frozen weights are then the same in every process.
         return self._model if self._model is not None else self._build(0)
+
+    @property
+    def rebuildable(self) -> bool:
+        """Whether another model may be built: not where one base, frozen, is loaded and stays."""
+        return self._contract.rebuildable and not self._is_base
 
     def sketch(self) -> nn.Module:
         """The model, built without keeping its initial weights: for a prediction, not for training."""
@@ -77,6 +86,9 @@ class LiveModel:
         self._model = model
         self._trainable = {name: p.requires_grad for name, p in model.named_parameters()}
         contract.complete(self._contract, model)
+        if self.build_seconds is None:
+            self.frozen = frozen.look(model)
+            self._is_base = is_placed(model) or adapters.is_adapted(model) or frozen.is_base(model)
         self._reset(model, seed)
         self._states.put(seed, capture(model))
         if self.build_seconds is None:
@@ -103,13 +115,28 @@ class LiveModel:
             write(model, first)
             self._reset(model, seed)
             state = capture(model)
-        elif not self._contract.rebuildable or is_placed(model):
-            self._note("All seeds start from the same weights: they differ in the order of the data only.")
-            state = first
+        elif not self.rebuildable:
+            state = self._redrawn(model, seed, first)
         else:
             state = capture(self._call(seed))
         self._states.put(seed, state)
         return state
+
+    def _redrawn(self, model: nn.Module, seed: int, first: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The initial state of a seed around a base that is not built again."""
+        write(model, first)
+        seed_everything(derive(seed, "reset"))
+        if self._is_base and adapters.redraw(model):
+            return capture(model)
+        self._note(
+            "All seeds start from the same weights: they differ in the order of the data only."
+            + (
+                " Write reset(model, seed) to draw the trained part anew."
+                if self._contract.rebuildable
+                else ""
+            )
+        )
+        return first
 
     def _reset(self, model: nn.Module, seed: int) -> None:
         if self._contract.reset is None:

@@ -89,6 +89,7 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
         dtypes=dict(_dtypes(model)),
         layers=dict(Counter(type(m).__name__ for m in model.modules() if not any(m.children()))),
         groups=groups.records(split),
+        frozen=workload.frozen,
         batch=describe(calibration.batch),
         samples_per_batch=samples(calibration.batch),
         batches_per_epoch=workload.train_source.length,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """`loss` is the mean over samples of the validation loss; `metric` is what METRIC names, if anything."""
+    """`loss` is the mean validation loss over samples, of a language model over tokens; `metric` is what METRIC names."""
 
     loss: float
     metric: float | None = None
@@ -89,7 +89,7 @@ def check_metric(metric: tuple[str, str] | None, given: Contract) -> None:
 
 
 def score(workload: Workload, model: nn.Module, batches: Batches) -> Score:
-    """Mean loss over `batches`, weighted by samples, and the metric. The model is in eval mode."""
+    """Mean loss over `batches`, weighted by samples or tokens, and the metric. The model is in eval mode."""
     if not workload.eval_needs_grad:
         try:
             with torch.no_grad():
@@ -112,19 +112,28 @@ def _score(workload: Workload, model: nn.Module, batches: Batches) -> Score:
         return _validated(workload, model, batches)
     losses: list[Tensor] = []
     weights: list[int] = []
-    for batch in batches:
-        value = workload.loss(model, batch)
+    logged: list[dict[str, float]] = []
+    for index, batch in enumerate(batches):
+        if given.score is not None:
+            value, values = workload.code("compute_metrics()", given.score, model, batch, index)
+            logged.append(values)
+        else:
+            value = workload.loss(model, batch)
         losses.append(
             value.detach().double().cpu() if value.device.type == "mps" else value.detach().double()
         )
-        weights.append(samples(batch) or 1)
-    total = sum(weights)
+        weights.append(given.weigh(model, batch) if given.weigh is not None else samples(batch) or 1)
+    total = sum(weights) or 1  # batches of which no label counts have a loss of no weight
     loss = float(sum(value * (weight / total) for value, weight in zip(losses, weights, strict=True)))
     found: float | None = None
     if metric is not None and metric[0] == "loss":
         found = loss
     elif given.evaluate is not None:
         found = _metric(workload.code("evaluate()", given.evaluate, model, batches), metric)
+    elif given.score is not None:
+        ended = workload.code("compute_metrics()", given.score_end) if given.score_end is not None else {}
+        means = _means(logged, weights) | ended
+        found = _named(means, metric, "the Trainer computes") if metric is not None else None
     return Score(loss, found, len(losses))
 
 
@@ -141,6 +150,15 @@ def _validated(workload: Workload, model: nn.Module, batches: Batches) -> Score:
     elif metric is not None:
         found = _named(logged, metric, "the validation logs")
     return Score(loss, found, len(batches))
+
+
+def _means(logged: list[dict[str, float]], weights: list[int]) -> dict[str, float]:
+    sums: dict[str, tuple[float, int]] = {}
+    for values, weight in zip(logged, weights, strict=True):
+        for name, value in values.items():
+            before = sums.get(name, (0.0, 0))
+            sums[name] = (before[0] + value * weight, before[1] + weight)
+    return {name: value / weight for name, (value, weight) in sums.items()}
 
 
 def _metric(returned: Any, metric: tuple[str, str] | None) -> float | None:

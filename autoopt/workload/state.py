@@ -9,18 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from autoopt.errors import WorkloadError
+from autoopt.workload.frozen import is_packed
 
 State = dict[str, Tensor]
 _KEPT_BYTES = 2 << 30
 
 
 def trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Trainable parameters and buffers by name, tied ones once. Frozen parameters are left out."""
+    """Trainable parameters and buffers by name, tied ones once. Frozen parameters and packed weights are left out."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             yield f"parameter {name}", parameter
     for name, buffer in model.named_buffers():
-        yield f"buffer {name}", buffer
+        if not is_packed(buffer) and not buffer.is_meta:
+            yield f"buffer {name}", buffer
 
 
 def capture(model: nn.Module) -> State:
@@ -76,7 +78,7 @@ class InitialStates:
 def is_placed(model: nn.Module) -> bool:
     """Whether the model must not be moved: dispatched over devices, or quantized."""
     for module in model.modules():
-        if getattr(module, "hf_device_map", None) is not None:
+        if getattr(module, "hf_device_map", None) is not None or hasattr(module, "_hf_hook"):
             return True
         if getattr(module, "is_loaded_in_8bit", False) or getattr(module, "is_loaded_in_4bit", False):
             return True
@@ -96,6 +98,12 @@ def check_trainable(model: nn.Module, label: str) -> None:
             raise WorkloadError(
                 f"{label}: the parameter {name} has no shape yet (a lazy module).",
                 "Run one batch through the model in build_model() before you return it.",
+            )
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.is_meta:
+            raise WorkloadError(
+                f"{label}: {name} is to be trained, and is offloaded: a step would change a copy that is thrown away.",
+                "Freeze what is offloaded (requires_grad_(False)), or load this part onto a device.",
             )
     if not any(p.requires_grad for p in model.parameters()):
         frozen = sum(1 for _ in model.parameters())

@@ -31,7 +31,7 @@ def restores(workload: Workload, seed: int) -> Literal["in_place", "rebuilt"]:
     again = _loss(workload, workload.fresh(seed, 1), batch, seed)
     if _same(first, again, workload):
         return "in_place"
-    if workload.contract.rebuildable:
+    if workload.rebuildable:
         workload.restore = "rebuilt"
         if _same(first, _loss(workload, workload.fresh(seed, 1), batch, seed), workload):
             return "rebuilt"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autoopt.errors import DeviceError, UserCodeError, WorkloadError
-from autoopt.records import Flags, Settings, WorkloadReport
+from autoopt.records import Flags, FrozenWeights, Settings, WorkloadReport
 from autoopt.workload import baseline, contract, huggingface, scoring, settings
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.checkpoint import Checkpoint
@@ -69,7 +69,7 @@ class Workload:
         self.seconds: dict[str, float] = {}
         self.restore: Literal["in_place", "rebuilt"] | None = None
         """How initial weights come back; known after the first `start`."""
-        self._notes: list[str] = list(given.notes)
+        self._notes: list[str] = []
         self._live = LiveModel(given, code, self.device, self.note)
         self.eval_needs_grad = False
         """Whether the loss takes gradients itself (of the input, say), so that it cannot be had under no_grad."""
@@ -93,7 +93,7 @@ class Workload:
     @property
     def notes(self) -> list[str]:
         """What the user should know, gathered so far."""
-        return list(dict.fromkeys(self._notes))
+        return list(dict.fromkeys([*self.contract.notes, *self._notes]))
 
     def note(self, text: str) -> None:
         """Adds to `notes`."""
@@ -154,6 +154,16 @@ class Workload:
     def accumulate(self) -> int:
         """Batches to a step."""
         return self._own_settings.accumulate
+
+    @property
+    def frozen(self) -> FrozenWeights | None:
+        """What is not trained, as it was when the model was built; known after the first `start`."""
+        return self._live.frozen
+
+    @property
+    def rebuildable(self) -> bool:
+        """Whether a trial may have a model of its own."""
+        return self._live.rebuildable
 
     @property
     def model(self) -> nn.Module:
@@ -277,25 +287,16 @@ class Workload:
 
         Raises WorkloadError for several optimizers.
         """
-        function = self.contract.configure_optimizers
-        if function is None:
+        if self.contract.configure_optimizers is None:
             return baseline.default(model)
         steps = self._own_settings.steps
         before = self.code.context
         self.code.context = replace(before, total_steps=steps, real_steps=steps)
         self._prepare(model)  # it may ask self.trainer for the length of the run, before any start()
         try:
-            returned = self.code("configure_optimizers()", function, model)
-            if returned is None and self.contract.lightning is not None:
-                return baseline.default(model)
-            optimizer, scheduler, options = baseline.parse(
-                returned, label=self.contract.label, epoch_interval=self.contract.epoch_interval
-            )
+            found = self.own_optimizer()(model)
         finally:
             self.code.context = before
-        length = self.train_source.length
-        per_epoch = length / self._own_settings.accumulate if length is not None else None
-        found = baseline.describe(optimizer, scheduler, options, steps=steps, steps_per_epoch=per_epoch)
         self.note(found.note)
         return found
 
@@ -313,6 +314,25 @@ class Workload:
                 "Write configure_optimizers(model) that returns that optimizer (and its scheduler).",
             )
         return self.checkpoint.restore(found, self._whole, self.settings)
+
+    def own_optimizer(self) -> Callable[[nn.Module], UserOptimizer]:
+        """`baseline` as a function that holds on neither to the model nor to the data."""
+        function, steps = self.contract.configure_optimizers, self._own_settings.steps
+        if function is None:
+            return baseline.default
+        length, code = self.train_source.length, self.code
+        label, epochs = self.contract.label, self.contract.epoch_interval
+        may_have_none = self.contract.lightning is not None
+        per_epoch = length / self._own_settings.accumulate if length is not None else None
+
+        def make(model: nn.Module) -> UserOptimizer:
+            returned = code("configure_optimizers()", function, model)
+            if returned is None and may_have_none:
+                return baseline.default(model)
+            optimizer, scheduler, options = baseline.parse(returned, label=label, epoch_interval=epochs)
+            return baseline.describe(optimizer, scheduler, options, steps=steps, steps_per_epoch=per_epoch)
+
+        return make
 
     def report(self, *, quick: bool = False, timing_seconds: float | None = None) -> WorkloadReport:
         """Everything that is to be known before trials; runs calibration steps (fewer with `quick`).
@@ -352,7 +372,7 @@ class Workload:
         if self.contract.val_dataloader is not None:
             own = Source(self.contract.val_dataloader, "val_dataloader", self.code)
             self.guard.watch_loader(own.loader)
-            return train, own, "own"
+            return train, own, self.contract.validation
         split = hold_out(train.loader)
         if split is None:
             self.note(
