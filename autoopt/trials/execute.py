@@ -67,6 +67,7 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
             break
     speed = _speed(watch, record, batches.samples(workload.settings.accumulate), compiled)
     trained = time.perf_counter()
+    compiling = (speed.compile_seconds or 0.0) if speed else 0.0
     used = memory.used()
     loss, metric = (None, None) if record.diverged else _score(workload, model, optimizer, spec, record)
     end = time.perf_counter()
@@ -83,7 +84,8 @@ def execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRes
         seconds={
             "build": built - begin,
             "data": data,
-            "train": trained - built - data - batches.hashing,
+            "train": max(0.0, trained - built - data - batches.hashing - compiling),
+            "compile": compiling,
             "evaluate": end - trained,
             "total": end - begin,
         },
