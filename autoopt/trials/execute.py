@@ -141,7 +141,9 @@ def _score(
     """Validation loss and metric after training; without held-out data the losses of batches not yet trained on."""
     if workload.validation == "prequential":
         tail = record.losses[-max(1, len(record.losses) // 10) :]
-        return _finite(statistics.fmean(tail)), None
+        found = statistics.fmean(tail)
+        set_mode(optimizer, training=False)
+        return _finite(found), _finite(workload.metric_alone(model, found))
     set_mode(optimizer, training=False)
     with autocast(workload.device, workload.settings.precision):
         score = workload.evaluate(model, spec.eval_batches)

@@ -21,5 +21,5 @@ class Task:
     def loss(self, model, batch):
         return model.bpr_loss(*batch)
 
-    def evaluate(self, model, batches):
+    def evaluate(self, model):
         return {"recall@5": recall_at_k(model, self.interactions)}
