@@ -71,6 +71,11 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
                 seconds=timing_seconds,
             )
     _warn(workload, model, calibration, repeats)
+    if not user.given and "adamw" in unavailable:
+        workload.note(
+            f"AdamW, the baseline of those who have none, cannot be used ({unavailable['adamw']}): there is nothing to "
+            "compare with. Write configure_optimizers(model) that returns what you use today."
+        )
     split = groups.split(model, user=user.optimizer if user.given else None)
     report = WorkloadReport(
         target=workload.target,

@@ -158,7 +158,9 @@ def _score(workload: Workload, model: nn.Module, batches: Batches) -> Score:
     if metric is not None and metric[0] == "loss":
         found = loss
     elif given.evaluate is not None:
-        found = _metric(workload.code("evaluate()", given.evaluate, *_arguments(given, model, batches)), metric)
+        found = _metric(
+            workload.code("evaluate()", given.evaluate, *_arguments(given, model, batches)), metric
+        )
     elif given.score is not None:
         means = _means(logged, weights) | (given.score_end() if given.score_end is not None else {})
         found = _named(means, metric, "validation_step() logs") if metric is not None else None
