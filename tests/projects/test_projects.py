@@ -121,7 +121,7 @@ def test_timm_s_model_mixup_and_optimizer(enter: Enter) -> None:
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_profile_and_its_script(name: str, enter: Enter) -> None:
     target, arguments = enter(name)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [
         sys.executable,
         "-m",
