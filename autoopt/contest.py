@@ -110,7 +110,9 @@ def prepare(
     plan = plan.model_copy(update={"begin_seconds": begin})
     own = _own(report, specs)
     extra = options.of(policy.tune, report)
-    arms = {BASELINE: Arm(BASELINE, {}, {})}  # theirs as they have it, clipping, warm-up and batch too
+    arms = dict[str, Arm]()
+    if report.baseline.source != "default" or "adamw" not in report.unavailable:
+        arms[BASELINE] = Arm(BASELINE, {}, {})  # theirs as they have it, clipping, warm-up and batch too
     for name in layout.optimizers:
         candidate = policy.candidates[name]
         start, ranges = candidate.start(specs[name]), candidate.ranges(specs[name])

@@ -43,7 +43,7 @@ def ledger(
     spent["compile"] = workers * compiled
     spent["import"] = workers * max(0.0, begin - measured - compiled)
     for result in results:
-        for name in ("build", "data", "train", "evaluate"):
+        for name in ("build", "data", "compile", "train", "evaluate"):
             spent[name] += result.seconds.get(name, 0.0)
     spent["idle"] = max(0.0, workers * wall - sum(spent.values()))
     return {**spent, "wall": wall}

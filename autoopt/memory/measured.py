@@ -135,8 +135,10 @@ class _Kept:
         self._key = key
 
     def __del__(self) -> None:
-        if self._key is not None:
-            self._live.release(self._key)
+        # torch.compile, when it looks into the hooks, makes objects that were never initialised.
+        key = getattr(self, "_key", None)
+        if key is not None:
+            self._live.release(key)
 
 
 class _Live:

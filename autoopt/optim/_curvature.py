@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import ParamsT
 
 from autoopt.optim._base import BaseOptimizer, Closure, host, run_closure
-from autoopt.optim._difference import Buffers, RandomState, TorchState, full_precision
+from autoopt.optim._difference import Buffers, RandomState, TorchState, full_precision, is_compiled
 from autoopt.optim._hessian import (
     Average,
     apart,
@@ -193,7 +193,9 @@ class CurvatureOptimizer(BaseOptimizer):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what torch raises for a missing second derivative
-            self._use_differences(str(error).splitlines()[0])
+            # What a compiled backward says instead is about its own buffers.
+            compiled = "a compiled model has no second derivative" if is_compiled(self.module) else ""
+            self._use_differences(compiled or str(error).splitlines()[0])
         else:
             self._method = "double_backward"
             return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -87,11 +87,44 @@ def full_precision(module: nn.Module | None, devices: Iterable[torch.device]) ->
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(off())
-        if module is not None:
+        if module is not None and vars(module).get("_compiled_call_impl") is not None:
+            stack.enter_context(_around_compiled(module, off))
+        elif module is not None:
             # The closure may enter autocast by itself: its model then runs with it switched off again.
             # Accelerate replaces `forward` itself by one that enters autocast: there the parts switch it off.
-            replaced = "forward" in vars(module)
+            # So does torch.compile's wrapper, but the hooks of what it compiled would be compiled too.
+            replaced = "forward" in vars(module) and type(module).__name__ != "OptimizedModule"
             for part in [module, *module.children()] if replaced else [module]:
                 stack.callback(part.register_forward_pre_hook(before, prepend=True).remove)
                 stack.callback(part.register_forward_hook(after, always_call=True).remove)
         yield
+
+
+def is_compiled(module: nn.Module | None) -> bool:
+    """Whether torch.compile has its hands in the module, or in a part of it."""
+    return module is not None and any(
+        type(part).__name__ == "OptimizedModule" or vars(part).get("_compiled_call_impl") is not None
+        for part in module.modules()
+    )
+
+
+@contextlib.contextmanager
+def _around_compiled(
+    module: nn.Module, off: Callable[[], contextlib.AbstractContextManager[Any]]
+) -> Iterator[None]:
+    """`off` around the calls of a module that was compiled in place.
+
+    Hooks would be compiled with it: once more, and not at all where they switch autocast.
+    """
+    kept = module._compiled_call_impl
+    assert kept is not None
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with off():
+            return kept(*args, **kwargs)
+
+    module._compiled_call_impl = call
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = kept

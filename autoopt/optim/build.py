@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -136,6 +137,9 @@ def _holds_optimizer(value: Any) -> bool:
 
 def plain(tensor: Tensor) -> Iterable[Tensor]:
     """The tensors with memory of their own that a tensor subclass is made of, or the tensor itself."""
+    if tensor.layout is torch.sparse_coo:  # momentum of sparse gradients
+        yield from (tensor._indices(), tensor._values())
+        return
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
         yield tensor

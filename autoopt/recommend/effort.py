@@ -51,4 +51,5 @@ def spent(e: Evidence) -> Spent:
         build=total("build"),
         evaluate=total("evaluate"),
         compile=round(e.report.seconds.get("compile", 0.0), 3),
+        compiling=total("compile"),
     )

@@ -30,6 +30,7 @@ class Spent(Record):
     build: float
     evaluate: float
     compile: float = Field(0.0, description="of the start-up")
+    compiling: float = Field(0.0, description="inside trials: what the start-up had not compiled yet")
 
     @property
     def startup_share(self) -> float:

@@ -114,6 +114,7 @@ def _inside(rec: Recommendation) -> str:
         "waiting for data": spent.data,
         "building": spent.build,
         "evaluation": spent.evaluate,
+        "compiling": spent.compiling,
     }
     rest = spent.available - spent.train - sum(others.values())
     parts = [

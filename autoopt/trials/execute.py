@@ -79,6 +79,7 @@ def _execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRe
             break
     speed = _speed(watch, record, batches.samples(settings.accumulate), compiled)
     trained = time.perf_counter()
+    compiling = (speed.compile_seconds or 0.0) if speed else 0.0
     used = memory.used()
     loss, metric = (None, None) if record.diverged else _score(workload, model, optimizer, spec, record)
     end = time.perf_counter()
@@ -95,7 +96,8 @@ def _execute(workload: Workload, spec: TrialSpec) -> Iterator[Progress | TrialRe
         seconds={
             "build": built - begin,
             "data": data,
-            "train": trained - built - data - batches.hashing,
+            "train": max(0.0, trained - built - data - batches.hashing - compiling),
+            "compile": compiling,
             "evaluate": end - trained,
             "total": end - begin,
         },
@@ -154,7 +156,9 @@ def _score(
     """Validation loss and metric after training; without held-out data the losses of batches not yet trained on."""
     if workload.validation == "prequential":
         tail = record.losses[-max(1, len(record.losses) // 10) :]
-        return _finite(statistics.fmean(tail)), None
+        found = statistics.fmean(tail)
+        set_mode(optimizer, training=False)
+        return _finite(found), _finite(workload.metric_alone(model, found))
     set_mode(optimizer, training=False)
     with autocast(workload.device, workload.settings.precision):
         score = workload.evaluate(model, spec.eval_batches)

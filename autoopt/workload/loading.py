@@ -20,6 +20,7 @@ from autoopt.errors import WorkloadError
 from autoopt.workload import entrypoint
 from autoopt.workload.boundary import UserCode, is_project_file
 from autoopt.workload.context import Context, declares, positional
+from autoopt.workload.importing import without_training
 from autoopt.workload.seeding import derive, seed_everything
 
 
@@ -68,6 +69,10 @@ def open_project(target: str, args: Sequence[str] = ()) -> Project:
     if head.endswith(".py") or "/" in head or Path(head).exists():
         project = _open_file(target, Path(head), args)
     else:
+        if not name and "." in head and not _missing(head):
+            raise WorkloadError(
+                f"{target} is a module.", f"Say what in it gives the model and its data: {target}:NAME."
+            )
         if not name:
             raise WorkloadError(
                 f"{target} is neither a file nor module:function.",
@@ -97,7 +102,7 @@ def _open_file(target: str, path: Path, args: Sequence[str]) -> Project:
         sys.path.insert(0, entry)
     project = Project(target, path.name, None, code, None, entries, known)
     try:
-        with code.running(f"importing {path.name}"):
+        with code.running(f"importing {path.name}"), without_training(path.name, code.root):
             if "." in name:
                 importlib.import_module(name.rpartition(".")[0])
             spec = importlib.util.spec_from_file_location(name, file)
@@ -167,7 +172,7 @@ def _open_module(target: str, name: str, args: Sequence[str]) -> Project:
                 f"There is no module {name}.",
                 "It is looked for in the working directory and where packages are.",
             )
-        with code.running(f"importing {name}"):
+        with code.running(f"importing {name}"), without_training(name, code.root):
             module = importlib.import_module(name)
     except BaseException:
         project.undo()

@@ -16,8 +16,8 @@ from torch import nn
 
 from autoopt.errors import WorkloadError
 from autoopt.optim import groups
+from autoopt.optim._difference import is_compiled
 from autoopt.records import StartedFrom, WorkloadReport
-from autoopt.timing import compiled_seconds
 from autoopt.workload import costs, probes, tokens
 from autoopt.workload.calibrate import Calibration, calibrate, synchronize, timed
 from autoopt.workload.data import describe, samples
@@ -41,7 +41,7 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
     Raises:
         WorkloadError: the first loss is not finite, or something of the contract is unusable.
     """
-    seconds, compiled = workload.seconds, compiled_seconds()
+    seconds = workload.seconds
     with timed(seconds, "check"):
         model = workload.start(_SEED, workload.settings.steps)
     user = workload.baseline(model)
@@ -75,8 +75,12 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
                 unavailable=unavailable,
                 seconds=timing_seconds,
             )
-    _take_out_compiling(seconds, compiled)
     _warn(workload, model, calibration, repeats)
+    if not user.given and "adamw" in unavailable:
+        workload.note(
+            f"AdamW, the baseline of those who have none, cannot be used ({unavailable['adamw']}): there is nothing to "
+            "compare with. Write configure_optimizers(model) that returns what you use today."
+        )
     split = groups.split(model, user=user.optimizer if user.given else None)
     report = WorkloadReport(
         target=workload.target,
@@ -87,7 +91,7 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
         parameters=sum(p.numel() for p in model.parameters()),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         dtypes=dict(_dtypes(model)),
-        layers=dict(Counter(type(m).__name__ for m in model.modules() if not any(m.children()))),
+        layers=dict(Counter(type(m).__name__ for m in model.modules() if _is_leaf(m))),
         groups=groups.records(split),
         frozen=workload.frozen,
         batch=describe(calibration.batch),
@@ -117,15 +121,6 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
     )
     workload.fresh(_SEED, workload.settings.steps)
     return report
-
-
-def _take_out_compiling(seconds: dict[str, float], before: float | None) -> None:
-    """What torch.compile took of the calibration is a part of its own."""
-    after = compiled_seconds()
-    if before is None or after is None or after <= before:
-        return
-    seconds["compile"] = min(after - before, seconds["calibrate"])
-    seconds["calibrate"] -= seconds["compile"]
 
 
 def _evaluate(workload: Workload, model: nn.Module, calibration: Calibration) -> tuple[float, float]:
@@ -160,6 +155,11 @@ def _warn(workload: Workload, model: nn.Module, calibration: Calibration, repeat
             f"{workload.checkpoint.source} holds no optimizer's state, so your own optimizer starts anew too, at the rate "
             "of that step."
         )
+    if is_compiled(model):
+        workload.note(
+            "The model is compiled, so its loss cannot be differentiated twice: second-order optimizers (AdaHessian) take "
+            "the curvature by differences of gradients."
+        )
     if not repeats:
         workload.note(
             "The training data is not reproducible: the same seed gives different batches, so that optimizers are "
@@ -193,6 +193,11 @@ def _warn(workload: Workload, model: nn.Module, calibration: Calibration, repeat
         )
     if workload.precision == "fp16" and workload.device.type == "cpu":
         workload.note("fp16 on a CPU is slow and says little of a GPU; bf16 is the usual choice.")
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether it has no parts. Asked of the parts' number: whether one is true asks for its length."""
+    return not list(module.children())
 
 
 def _dtypes(model: nn.Module) -> Counter[str]:

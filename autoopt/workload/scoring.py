@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autoopt.errors import UserCodeError, WorkloadError
+from autoopt.workload.context import positional
 from autoopt.workload.data import samples
 from autoopt.workload.seeding import RngState
 
@@ -88,6 +89,36 @@ def check_metric(metric: tuple[str, str] | None, given: Contract) -> None:
         )
 
 
+def check_without_batches(metric: tuple[str, str] | None, given: Contract) -> None:
+    """Raises WorkloadError for a METRIC that would be computed on validation batches, of which there are none."""
+    if metric is None or metric[0] == "loss" or (given.evaluate is not None and _alone(given.evaluate)):
+        return
+    raise WorkloadError(
+        f"{given.label}: METRIC names {metric[0]!r}, and there are no validation batches to compute it on.",
+        "Write val_dataloader(), or evaluate(model) with no other argument if it brings its own data.",
+    )
+
+
+def _alone(evaluate: Callable[..., Any]) -> bool:
+    """Whether it takes the model only, and so has data of its own."""
+    return positional(evaluate) == 1
+
+
+def _arguments(given: Contract, model: nn.Module, batches: Batches) -> tuple[Any, ...]:
+    assert given.evaluate is not None
+    return (model,) if _alone(given.evaluate) else (model, batches)
+
+
+def metric_alone(workload: Workload, model: nn.Module, loss: float) -> float | None:
+    """See `Workload.metric_alone`."""
+    evaluate, metric = workload.contract.evaluate, workload.metric
+    if metric is None or metric[0] == "loss":
+        return None if metric is None else loss
+    assert evaluate is not None  # checked when the file was loaded
+    with torch.no_grad():
+        return _metric(workload.code("evaluate()", evaluate, model), metric)
+
+
 def score(workload: Workload, model: nn.Module, batches: Batches) -> Score:
     """Mean loss over `batches`, weighted by samples or tokens, and the metric. The model is in eval mode."""
     if not workload.eval_needs_grad:
@@ -129,7 +160,9 @@ def _score(workload: Workload, model: nn.Module, batches: Batches) -> Score:
     if metric is not None and metric[0] == "loss":
         found = loss
     elif given.evaluate is not None:
-        found = _metric(workload.code("evaluate()", given.evaluate, model, batches), metric)
+        found = _metric(
+            workload.code("evaluate()", given.evaluate, *_arguments(given, model, batches)), metric
+        )
     elif given.score is not None:
         ended = workload.code("compute_metrics()", given.score_end) if given.score_end is not None else {}
         means = _means(logged, weights) | ended

@@ -7,6 +7,8 @@ from typing import Any
 
 from autoopt.errors import WorkloadError
 from autoopt.workload.boundary import UserCode
+from autoopt.workload.calls import Calls, is_batch
+from autoopt.workload.data import describe
 from autoopt.workload.seeding import derive, reseed_loader, seed_everything
 
 _END = object()
@@ -28,8 +30,15 @@ class Source:
         self.name = name
         self._code = code
         self._factory: Callable[[], Any] | None = None
+        self.note = ""
+        """What the user should know of how the batches are drawn."""
         if _is_function(given):
             self.loader = self._make(given)
+            if is_batch(self.loader):
+                self.note = (
+                    f"{name} gives one batch at each call ({describe(self.loader)}): it is called for each."
+                )
+                self.loader = Calls(lambda: code(f"{name}()", given))
             self._factory = (lambda: self._make(given)) if _is_iterator(self.loader) else None
             if _is_function(self.loader):
                 inner = self.loader

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
+from autoopt.workload.calls import Calls
 from autoopt.workload.data import clone, move, nbytes
 from autoopt.workload.source import Source
 
 CACHE_BYTES = 256 << 20
 _UNKNOWN_LENGTH = 2_000
 """Batches read of a loader that does not say how many it has (it may never end)."""
+_CALLS = 200
+"""Batches of a function that gives one at each call: it surely never ends."""
 
 
 class Held:
@@ -42,11 +45,11 @@ class Held:
         total = source.length
         kept: list[Any] = []
         if total is None:
-            size = 0
+            size, most = 0, _CALLS if isinstance(source.loader, Calls) else _UNKNOWN_LENGTH
             for batch in source.epoch(0, 0):
                 kept.append(clone(batch))
                 size += nbytes(batch)
-                if size >= cache_bytes or len(kept) >= _UNKNOWN_LENGTH:
+                if size >= cache_bytes or len(kept) >= most:
                     self.note = (
                         f"only the first {len(kept)} validation batches are used: the loader has no length."
                     )

@@ -82,6 +82,8 @@ class Workload:
         self.train_source, self._held_source, self.validation = self._data()
         self.seconds["data"] = time.perf_counter() - begin
         scoring.check_metric(self._own_settings.metric, given)
+        if self.validation == "prequential":
+            scoring.check_without_batches(self._own_settings.metric, given)
 
     # --- what is known ---------------------------------------------------------------------------------
 
@@ -275,6 +277,11 @@ class Workload:
         with scoring.quiet_rng(), scoring.eval_mode(model), self.autocast():
             return scoring.score(self, model, batches)
 
+    def metric_alone(self, model: nn.Module, loss: float) -> float | None:
+        """What METRIC names where there are no validation batches: the value of `evaluate(model)`, or the loss itself."""
+        with scoring.quiet_rng(), scoring.eval_mode(model), self.autocast():
+            return scoring.metric_alone(self, model, loss)
+
     def autocast(self) -> Any:
         """The autocast context of the precision; nothing for fp32."""
         precision = self.precision
@@ -368,9 +375,11 @@ class Workload:
 
     def _data(self) -> tuple[Source, Source | None, Literal["own", "held_out", "prequential"]]:
         train = Source(self.contract.train_dataloader, "train_dataloader", self.code)
+        self.note(train.note)
         self.guard.watch_loader(train.loader)
         if self.contract.val_dataloader is not None:
             own = Source(self.contract.val_dataloader, "val_dataloader", self.code)
+            self.note(own.note)
             self.guard.watch_loader(own.loader)
             return train, own, self.contract.validation
         split = hold_out(train.loader)

@@ -155,3 +155,11 @@ def test_state_in_tensor_subclasses_is_what_they_are_made_of() -> None:
     optimizer = torch.optim.SGD([parameter], lr=0.1)
     optimizer.state[parameter]["pair"] = TwoTensor(torch.zeros(4), torch.zeros(4))
     assert state_bytes(optimizer) == 32
+
+
+def test_momentum_of_sparse_gradients_is_counted() -> None:
+    table = torch.nn.Embedding(10, 4, sparse=True)
+    optimizer = torch.optim.SGD(table.parameters(), lr=0.1, momentum=0.9)
+    table(torch.tensor([1, 2])).sum().backward()
+    optimizer.step()
+    assert state_bytes(optimizer) == 2 * 4 * 4 + 2 * 8  # the values, and their indices

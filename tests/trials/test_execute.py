@@ -94,7 +94,7 @@ def test_a_trial_is_progress_and_then_one_result(made: Make) -> None:
 
 def test_seconds_are_a_ledger_of_the_whole_trial(made: Make) -> None:
     seconds = result(made(), trial("adamw")).seconds
-    assert set(seconds) == {"build", "data", "train", "evaluate", "total"}
+    assert set(seconds) == {"build", "data", "compile", "train", "evaluate", "total"}
     parts = sum(value for name, value in seconds.items() if name != "total")
     # The hashing of a few batches belongs to no part.
     assert 0.5 * seconds["total"] < parts <= seconds["total"] * (1 + 1e-9)
