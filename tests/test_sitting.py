@@ -120,7 +120,7 @@ def test_a_run_is_told_in_order_and_written(tmp_path: Path) -> None:
     found = go(job(tmp_path, observer=seen), engine)
     assert isinstance(found, Recommendation)
     assert found.complete
-    assert found.name == "run"
+    assert found.name == "run", "its folder's"
     assert engine.closed == 1
     events = replay(tmp_path / "run")
     assert events == seen.events

@@ -17,6 +17,7 @@ from autoopt.cli.run_options import (
     DeviceName,
     Epochs,
     Limit,
+    Name,
     Optimizers,
     PolicyName,
     Precision,
@@ -64,6 +65,7 @@ def profile(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: autoopt-out/<name>.")
     ] = None,
+    name: Name = None,
     prior: Annotated[
         list[Path] | None,
         typer.Option(
@@ -114,6 +116,7 @@ def profile(
                 "seed": seed,
                 "prior": [str(path) for path in prior or []],
             },
+            name=name,
             as_json=as_json,
             quiet=quiet,
         )
@@ -132,6 +135,7 @@ def profile(
             seed=seed,
             device=device,
             workers=workers,
+            name=name,
             accept_changes=accept_changes,
             prior=list(prior or []),
             dry_run=dry_run,

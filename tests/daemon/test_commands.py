@@ -44,6 +44,7 @@ def test_every_option_becomes_a_flag() -> None:
         "--prior=/b",
         "--seed=3",
         "--clip=1.0",
+        "--name=m",
     ):
         assert flag in command
     assert command[command.index("--device") + 1] == "cuda:0"
