@@ -25,6 +25,13 @@ def leases_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["AUTOOPT_LEASES"] = str(tmp_path_factory.mktemp("leases") / "locks")
 
 
+@pytest.fixture(scope="session")
+def commons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run share (see `tests.once`)."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(autouse=True)
 def users_modules_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Every test may call its file `model.py`, and a process has room for one module of that name."""

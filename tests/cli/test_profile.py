@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from autoopt.cli.main import run as run_here
 from autoopt.journal import replay
@@ -37,6 +36,7 @@ from autoopt.records import (
     TrialResult,
     TrialStarted,
 )
+from tests.once import once
 
 ROOT = Path(__file__).parents[2]
 FAULTY = ROOT / "tests" / "fixtures" / "foreign" / "faulty"
@@ -183,19 +183,16 @@ Launch = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
-    """One run for all tests that read what it left, also when several processes test."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    folder, said = shared / "whole", shared / "whole.json"
-    with FileLock(shared / "whole.lock"):
-        if not said.exists():
-            folder.mkdir()
-            write_model(folder)
-            ended = end(start(folder, *profile(folder, "--json", "--optimizers", "adamw,sgd")))
-            said.write_text(json.dumps([ended.code, ended.out, ended.err]))
-    return folder, Ended(*json.loads(said.read_text()))
+def whole(commons: Path) -> tuple[Path, Ended]:
+    """One run for all tests that read what it left."""
+    folder = commons / "whole"
+
+    def make() -> Ended:
+        folder.mkdir(exist_ok=True)
+        write_model(folder)
+        return end(start(folder, *profile(folder, "--json", "--optimizers", "adamw,sgd")))
+
+    return folder, once(commons, "whole", make)
 
 
 def test_a_run_leaves_four_files_and_a_zero(whole: tuple[Path, Ended]) -> None:

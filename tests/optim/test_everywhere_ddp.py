@@ -115,5 +115,5 @@ CHECKS: dict[int, tuple[w.Check, ...]] = {
 
 
 @pytest.mark.parametrize(("world", "check"), w.cases(CHECKS))
-def test_data_parallel(world: int, check: w.Check) -> None:
-    w.demand_passed(world, check)
+def test_data_parallel(commons: Path, world: int, check: w.Check) -> None:
+    w.demand_passed(commons, world, check)
