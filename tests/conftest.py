@@ -38,7 +38,8 @@ def users_modules_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Ite
     before = dict(sys.modules)
     yield
     folder = tmp_path_factory.getbasetemp()
-    for name, module in list(sys.modules.items()):
+    new = [(name, module) for name, module in sys.modules.items() if before.get(name) is not module]
+    for name, module in new:
         place = getattr(module, "__file__", None)
-        if before.get(name) is not module and place and Path(place).is_relative_to(folder):
+        if place and Path(place).is_relative_to(folder):
             del sys.modules[name]

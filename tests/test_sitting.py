@@ -50,8 +50,8 @@ from autoopt.trials.testing import FakeEngine, fake_report
 if TYPE_CHECKING:
     from autoopt.workload import Workload
 
-BUDGET = 25.0
-"""Seconds: room for some twenty trials of the fake engine, whose real run takes one."""
+BUDGET = 8.0
+"""Seconds: room for some thirty trials of the fake engine, whose real run takes one."""
 
 
 class Engine(FakeEngine):
@@ -142,9 +142,9 @@ def test_a_dry_run_ends_with_the_plan_and_leaves_nothing(tmp_path: Path) -> None
     engine, seen = Engine(), Seen()
     go(job(tmp_path))
     before = replay(tmp_path / "run")
-    plan = go(job(tmp_path, dry_run=True, observer=seen), engine)
+    plan = go(job(tmp_path, dry_run=True, budget=25.0, observer=seen), engine)
     assert isinstance(plan, Plan)
-    assert plan.budget_seconds == BUDGET
+    assert plan.budget_seconds == 25.0
     assert [stage.name for stage in plan.stages] == ["race", "confirm"]
     assert engine.executed == []
     last = seen.events[-1]
@@ -190,7 +190,7 @@ def test_the_users_own_class_joins_the_candidates_unless_others_were_named(tmp_p
 def test_the_policys_groups_and_the_seed_are_in_every_trial(tmp_path: Path) -> None:
     engine = Engine()
     policy = policies.load("balanced").model_copy(update={"no_decay": ["bias"]})
-    go(job(tmp_path, policy=policy, seed=5), engine)
+    go(job(tmp_path, policy=policy, seed=5, budget=15.0), engine)  # enough for a confirmation
     assert {tuple(spec.no_decay) for spec in engine.executed} == {("bias",)}
     assert min(spec.seed for spec in engine.executed) == 5
     raced = [spec for spec in engine.executed if spec.stage != "confirm"]
@@ -254,10 +254,10 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path
 def test_a_start_up_longer_than_the_budget_is_told_as_that(tmp_path: Path) -> None:
     class Slow(Engine):
         def load(self, *, full: bool) -> WorkloadReport | None:
-            raise WorkerError("Loading took longer than 25 s and was stopped.")
+            raise WorkerError("Loading took longer than 8 s and was stopped.")
 
     asked = job(tmp_path, began=time.time() - BUDGET - 1)
-    with pytest.raises(BudgetError, match="longer than the budget of 25 s"):
+    with pytest.raises(BudgetError, match="longer than the budget of 8 s"):
         go(asked, Slow())
     with pytest.raises(WorkerError):
         go(job(tmp_path), Slow())
