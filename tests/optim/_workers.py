@@ -1,7 +1,7 @@
 """Processes of the distributed tests; in a module of their own because spawned processes import it.
 
 A check is a function that every process calls, and that raises where something is wrong. All checks of one
-world size and row run in one group of processes, which is started once in a test run.
+world size run in one group of processes, which is started once in a test run.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ from tests.once import once
 Check = Callable[[Path], None]
 """Gets a folder that all processes share, also those of the next world size."""
 
-# Each has CHECKS, a dict from world size to checks. Larger worlds run later. Those of a row share their processes.
-QUICK = ("test_everywhere_ddp",)
-LONG = ("test_distributed_own", "test_everywhere_checkpoint", "test_everywhere_limits")
+# Each has CHECKS, a dict from world size to checks. Larger worlds run later.
+MODULES = (
+    "test_everywhere_ddp",
+    "test_distributed_own",
+    "test_everywhere_checkpoint",
+    "test_everywhere_limits",
+)
 WORLDS = (2, 4)
 STEPS = 5
 LIMIT = 60
@@ -167,7 +171,7 @@ def refusal(kind: type[Exception], pattern: str) -> Iterator[None]:
     assert re.search(pattern, found), f"another error: {found}"
 
 
-def _enter(rank: int, world: int, folder: str, modules: tuple[str, ...]) -> None:
+def _enter(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(
@@ -179,7 +183,7 @@ def _enter(rank: int, world: int, folder: str, modules: tuple[str, ...]) -> None
     )
     outcomes: dict[str, str] = {}
     try:
-        for module in modules:
+        for module in MODULES:
             for check in importlib.import_module(f"tests.optim.{module}").CHECKS.get(world, ()):
                 error = ""
                 faulthandler.dump_traceback_later(3 * LIMIT, exit=True)  # some waits have no limit
@@ -201,14 +205,14 @@ def _name(world: int, check: Check) -> str:
     return f"{check.__module__}.{check.__name__}-{world}"
 
 
-def _outcomes(modules: tuple[str, ...]) -> dict[str, str]:
-    """What every check of these modules ended with: nothing, or the errors."""
+def _outcomes() -> dict[str, str]:
+    """What every check ended with: nothing, or the errors."""
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for world in WORLDS:
             # Where a process died, the checks that have no outcome fail.
             with suppress(ProcessExitedException, ProcessRaisedException):
-                start_processes(_enter, args=(world, folder, modules), nprocs=world, start_method="spawn")  # type: ignore[no-untyped-call]
+                start_processes(_enter, args=(world, folder), nprocs=world, start_method="spawn")  # type: ignore[no-untyped-call]
             outcomes = Path(folder) / f"outcomes{world}.pt"
             found.update(torch.load(outcomes) if outcomes.exists() else {})
     return found
@@ -225,7 +229,7 @@ def cases(checks: dict[int, tuple[Check, ...]]) -> list[Any]:
 
 def demand_passed(commons: Path, world: int, check: Check) -> None:
     """Raises AssertionError where a check did not pass in all of `world` processes."""
-    row = QUICK if check.__module__.rpartition(".")[2] in QUICK else LONG
-    outcomes = once(commons, f"distributed-{row[0]}", lambda: _outcomes(row))
-    error = outcomes.get(_name(world, check), "it, or a check before it, ended the processes")
+    error = once(commons, "distributed", _outcomes).get(
+        _name(world, check), "it, or a check before it, ended the processes"
+    )
     assert not error, error

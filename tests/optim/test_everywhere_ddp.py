@@ -15,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from autoopt.optim import AdaHessian
 from tests.optim import _workers as w
 
+pytestmark = pytest.mark.long
+
 
 def mine() -> tuple[Tensor, Tensor]:
     """This process's part of the batch."""
