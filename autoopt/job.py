@@ -26,6 +26,7 @@ class Job:
         target: the user's file or package.module:function; for `choose` a name.
         out: the run's folder.
         budget: wall-clock seconds, start to end.
+        name: what its report calls it; the folder's name unless given.
         began: Unix time at which the clock started; now unless given.
         prior: folders of earlier runs that inform this one.
     """
@@ -44,6 +45,7 @@ class Job:
     accept_changes: bool = False
     dry_run: bool = False
     began: float | None = None
+    name: str | None = None
     prior: list[Path] = field(default_factory=list)
     observer: Observer = field(default_factory=Silent)
 
@@ -62,6 +64,7 @@ def make_job(
     seed: int | None,
     device: str | None,
     workers: int | None,
+    name: str | None = None,
     **rest: Any,
 ) -> Job:
     """A job from what was given; what was not (`None`) is a default, or what the resumed run was started with."""
@@ -81,6 +84,7 @@ def make_job(
             seed=before.seed if seed is None else seed,
             device=before.device if device is None else device,
             workers=(before.workers or None) if workers is None else workers,
+            name=name or before.name,
             resume=True,
             **rest,
         )
@@ -95,6 +99,7 @@ def make_job(
         seed=seed or 0,
         device=device or "auto",
         workers=workers,
+        name=name,
         resume=resume,
         **rest,
     )

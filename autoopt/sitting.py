@@ -17,7 +17,7 @@ from autoopt.errors import (
     WorkerError,
     WorkloadError,
 )
-from autoopt.job import Job, default_out
+from autoopt.job import Job
 from autoopt.journal import (
     changed_settings,
     changed_workload,
@@ -202,8 +202,7 @@ class _Session:
         if self.taken:
             more["prior"] = priors.summary(self.taken, self.told, planner)
         return Evidence(
-            # A daemon's job has its run in a folder of that name, as every other job has.
-            name=default_out(job.target).name if job.out.name == "out" else job.out.name,
+            name=job.name or job.out.name,
             report=self.report,
             policy=self.entry.policy,
             specs=planner.specs,
@@ -242,6 +241,7 @@ def _started(job: Job) -> RunStarted:
         device=job.device,
         workers=job.workers or 0,
         version=__version__,
+        name=job.name,
     )
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,10 +20,27 @@ hypothesis.settings.register_profile("autoopt", deadline=None)
 hypothesis.settings.load_profile("autoopt")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Neighbours stay in one process, which then makes what they share once; whoever has nothing left takes some over."""
+    if config.getvalue("dist") != "load":  # asked for by name
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def leases_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests, and what they start, lease made-up devices, and not this machine's."""
     os.environ["AUTOOPT_LEASES"] = str(tmp_path_factory.mktemp("leases") / "locks")
+
+
+@pytest.fixture(scope="session")
+def commons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run share (see `tests.once`)."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +49,8 @@ def users_modules_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Ite
     before = dict(sys.modules)
     yield
     folder = tmp_path_factory.getbasetemp()
-    for name, module in list(sys.modules.items()):
+    new = [(name, module) for name, module in sys.modules.items() if before.get(name) is not module]
+    for name, module in new:
         place = getattr(module, "__file__", None)
-        if before.get(name) is not module and place and Path(place).is_relative_to(folder):
+        if place and Path(place).is_relative_to(folder):
             del sys.modules[name]

@@ -35,6 +35,7 @@ def begun(out: Path) -> None:
                 device="cpu",
                 workers=3,
                 version="0.0",
+                name="mlp",
             )
         )
 
@@ -47,6 +48,7 @@ def test_a_resume_takes_what_was_not_given_from_the_run(tmp_path: Path) -> None:
     assert again.optimizers == ["adamw", "sgd"]
     assert list(again.policy.candidates) == ["adamw", "sgd"]
     assert again.arguments == ["--width", "8"]
+    assert again.name == "mlp"
     given = made(tmp_path, resume=True, budget="5m", seed=0, optimizers=["lion"], workers=1)
     assert (given.budget, given.seed, given.optimizers, given.workers) == (300.0, 0, ["lion"], 1)
 

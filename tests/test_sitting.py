@@ -50,6 +50,9 @@ from autoopt.trials.testing import FakeEngine, fake_report
 if TYPE_CHECKING:
     from autoopt.workload import Workload
 
+BUDGET = 8.0
+"""Seconds: room for some thirty trials of the fake engine, whose real run takes one."""
+
 
 class Engine(FakeEngine):
     """A fake engine that counts, and whose report and trials can be changed."""
@@ -85,7 +88,7 @@ def job(out: Path, **changes: Any) -> Job:
     given: dict[str, Any] = {
         "target": "model.py",
         "out": out / "run",
-        "budget": 100.0,
+        "budget": BUDGET,
         "policy": policies.load("balanced"),
         "flags": Flags(),
         "optimizers": ["adamw", "sgd"],
@@ -120,7 +123,7 @@ def test_a_run_is_told_in_order_and_written(tmp_path: Path) -> None:
     found = go(job(tmp_path, observer=seen), engine)
     assert isinstance(found, Recommendation)
     assert found.complete
-    assert found.name == "run"
+    assert found.name == "run", "its folder's"
     assert engine.closed == 1
     events = replay(tmp_path / "run")
     assert events == seen.events
@@ -132,16 +135,16 @@ def test_a_run_is_told_in_order_and_written(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "train.py").exists()
     assert (tmp_path / "run" / "report.html").exists()
     assert set(found.ledger) >= {"import", "train", "idle", "wall"}
-    assert found.provenance["budget_seconds"] == 100.0
+    assert found.provenance["budget_seconds"] == BUDGET
 
 
 def test_a_dry_run_ends_with_the_plan_and_leaves_nothing(tmp_path: Path) -> None:
     engine, seen = Engine(), Seen()
     go(job(tmp_path))
     before = replay(tmp_path / "run")
-    plan = go(job(tmp_path, dry_run=True, observer=seen), engine)
+    plan = go(job(tmp_path, dry_run=True, budget=25.0, observer=seen), engine)
     assert isinstance(plan, Plan)
-    assert plan.budget_seconds == 100.0
+    assert plan.budget_seconds == 25.0
     assert [stage.name for stage in plan.stages] == ["race", "confirm"]
     assert engine.executed == []
     last = seen.events[-1]
@@ -187,7 +190,7 @@ def test_the_users_own_class_joins_the_candidates_unless_others_were_named(tmp_p
 def test_the_policys_groups_and_the_seed_are_in_every_trial(tmp_path: Path) -> None:
     engine = Engine()
     policy = policies.load("balanced").model_copy(update={"no_decay": ["bias"]})
-    go(job(tmp_path, policy=policy, seed=5), engine)
+    go(job(tmp_path, policy=policy, seed=5, budget=15.0), engine)  # enough for a confirmation
     assert {tuple(spec.no_decay) for spec in engine.executed} == {("bias",)}
     assert min(spec.seed for spec in engine.executed) == 5
     raced = [spec for spec in engine.executed if spec.stage != "confirm"]
@@ -251,10 +254,10 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path
 def test_a_start_up_longer_than_the_budget_is_told_as_that(tmp_path: Path) -> None:
     class Slow(Engine):
         def load(self, *, full: bool) -> WorkloadReport | None:
-            raise WorkerError("Loading took longer than 100 s and was stopped.")
+            raise WorkerError("Loading took longer than 8 s and was stopped.")
 
-    asked = job(tmp_path, began=time.time() - 101)
-    with pytest.raises(BudgetError, match="longer than the budget of 100 s"):
+    asked = job(tmp_path, began=time.time() - BUDGET - 1)
+    with pytest.raises(BudgetError, match="longer than the budget of 8 s"):
         go(asked, Slow())
     with pytest.raises(WorkerError):
         go(job(tmp_path), Slow())
@@ -328,7 +331,7 @@ def test_time_already_spent_counts(tmp_path: Path) -> None:
     interrupted(tmp_path)
     path = tmp_path / "run" / "events.jsonl"
     lines = path.read_text().splitlines()
-    # The interruption came 99 s after the start: nothing is left of the budget of 100 s.
+    # The interruption came 99 s after the start: nothing is left of the budget.
     begin = next(e for e in replay(tmp_path / "run") if isinstance(e, RunStarted)).at
     late = RunEnded(at=begin + 99.0, how="interrupted", spent_seconds=99.0)
     path.write_text("\n".join([*lines[:-1], late.model_dump_json()]) + "\n")

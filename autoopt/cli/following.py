@@ -23,13 +23,19 @@ _PATIENCE = 60.0
 
 
 def run_there(
-    target: str, arguments: list[str], options: dict[str, Any], *, as_json: bool, quiet: bool
+    target: str,
+    arguments: list[str],
+    options: dict[str, Any],
+    *,
+    name: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Submit, follow, and end as `autoopt profile` would: `profile --daemon`."""
     from autoopt.cli.daemon_options import connect
 
     with connect(None) as client:
-        job = client.submit(target, arguments=arguments, options=options)
+        job = client.submit(target, arguments=arguments, options=options, name=name)
         return follow(client, job.id, as_json=as_json, quiet=quiet)
 
 

@@ -18,6 +18,7 @@ from autoopt.cli.run_options import (
     Epochs,
     GlobalBatch,
     Limit,
+    Name,
     Optimizers,
     PolicyName,
     Precision,
@@ -66,6 +67,7 @@ def profile(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: autoopt-out/<name>.")
     ] = None,
+    name: Name = None,
     prior: Annotated[
         list[Path] | None,
         typer.Option(
@@ -122,6 +124,7 @@ def profile(
                 "seed": seed,
                 "prior": [str(path) for path in prior or []],
             },
+            name=name,
             as_json=as_json,
             quiet=quiet,
         )
@@ -140,6 +143,7 @@ def profile(
             seed=seed,
             device=device,
             workers=workers,
+            name=name,
             accept_changes=accept_changes,
             prior=list(prior or []),
             dry_run=dry_run,

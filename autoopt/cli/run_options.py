@@ -43,6 +43,10 @@ Schedule = Annotated[str | None, typer.Option(help="cosine, linear, constant or 
 Warmup = Annotated[
     float | None, typer.Option(help="Below 1: share of the run that warms up; from 1 on: its steps.")
 ]
+Name = Annotated[
+    str | None,
+    typer.Option(help="What lists and the report call it. Default: its folder's name, or its file's."),
+]
 Seed = Annotated[int | None, typer.Option(help="Default: 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Nothing but one JSON object on stdout.")]
 

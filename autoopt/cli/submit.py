@@ -19,6 +19,7 @@ from autoopt.cli.run_options import (
     Epochs,
     GlobalBatch,
     Limit,
+    Name,
     Optimizers,
     PolicyName,
     Precision,
@@ -62,7 +63,7 @@ def submit(
     ] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones start first.")] = 0,
     cores: Annotated[int | None, typer.Option(min=1, help="Of a job on the CPU. Default: all.")] = None,
-    name: Annotated[str | None, typer.Option(help="Shown in lists.")] = None,
+    name: Name = None,
     key: Annotated[
         str | None, typer.Option(help="A submit that is repeated with the same key stays one job.")
     ] = None,

@@ -14,6 +14,7 @@ from autoopt.daemon.snapshot import Snapshot
 from autoopt.errors import UsageError
 from autoopt.files import raise_unwritable
 from autoopt.hardware.leases import INHERITED
+from autoopt.job import default_out
 
 _OURS = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "INVOCATION_ID")
 """Of systemd to the daemon, and to nobody else."""
@@ -24,7 +25,7 @@ def profile(job: Job, snapshot: Snapshot, folder: Path, *, resume: bool, device:
     head = [_python(job.submission), "-m", "autoopt", "profile"]
     given = [snapshot.target, "--out", str(folder / "out"), "--json"]
     # A resume goes on with what the run was started with.
-    more = ["--resume"] if resume else _flags(job.submission.options, device)
+    more = ["--resume"] if resume else [_name(job.submission), *_flags(job.submission.options, device)]
     return [*head, *given, *more, *_arguments(job.submission)]
 
 
@@ -125,6 +126,11 @@ def _arguments(submission: Submission) -> list[str]:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def _name(submission: Submission) -> str:
+    """Every job's run is in a folder of the same name, which tells nobody what it is."""
+    return f"--name={submission.name or default_out(submission.target).name}"
 
 
 def _flags(options: Options, device: str) -> list[str]:

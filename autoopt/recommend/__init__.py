@@ -8,13 +8,12 @@ from typing import Literal
 
 from autoopt import options
 from autoopt.recommend import midrun
+from autoopt.recommend.account import account
 from autoopt.recommend.assumed import assumed
-from autoopt.recommend.effort import efforts, spent
 from autoopt.recommend.evidence import Evidence, paired
 from autoopt.recommend.gain import gain
 from autoopt.recommend.handed import beside, handed_on
 from autoopt.recommend.numbers import largest
-from autoopt.recommend.outlook import more
 from autoopt.recommend.promise import promise
 from autoopt.recommend.rate_curves import rate_curves
 from autoopt.recommend.refusals import nothing_usable, refuse_if_nothing_is_within
@@ -76,7 +75,7 @@ def recommend(e: Evidence) -> Recommendation:
     )
     cut = {a.name: a.dropped for a in e.planner.arms.values() if a.dropped.startswith("cut")}
     return Recommendation(
-        name=e.name,
+        **account(e),
         recommendation=choice,
         expected=e.expected(verdict.chosen.key),
         promise=promised.bands,
@@ -85,16 +84,8 @@ def recommend(e: Evidence) -> Recommendation:
         reason=_reason(e, verdict) + beside(e, choice.hyper) + midrun.way(e.report, choice),
         optimizers=rows(e, verdict),
         cut={**e.planner.plan.cut, **cut},
-        settings=e.report.settings,
-        workload=e.report,
-        policy=e.policy.model_dump(mode="json"),
-        ledger={k: round(v, 3) for k, v in e.ledger.items()},
-        spent=spent(e),
-        more=more(e),
-        effort=efforts(e.planner.results),
         race=rounds(e.planner),
         rates=rate_curves(e, verdict, promised.bands),
-        provenance=e.provenance,
         notes=[
             *e.notes,
             *offered.of(e.policy.tune, e.report).notes,
@@ -102,7 +93,6 @@ def recommend(e: Evidence) -> Recommendation:
             *notes,
             *(promised.notes if promised.bands or e.report.kind != "own loop" else []),
         ],
-        complete=e.complete,
     )
 
 

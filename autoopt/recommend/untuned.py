@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from autoopt.errors import NoResult
-from autoopt.recommend.effort import efforts, spent
+from autoopt.recommend.account import account
 from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.handed import beside, handed_on
-from autoopt.recommend.outlook import more
 from autoopt.records import BASELINE, Confidence, Expected, Gain, Recommendation, Row
 
 
@@ -49,7 +48,7 @@ def untuned(e: Evidence) -> Recommendation:
         peak_bytes=None,
     )
     return Recommendation(
-        name=e.name,
+        **account(e),
         recommendation=handed_on(e, name, hyper, None, tuned=False),
         expected=unknown,
         against_yours=Gain(
@@ -62,14 +61,5 @@ def untuned(e: Evidence) -> Recommendation:
         reason=f"Not tuned: {what}, because {why}." + beside(e, hyper),
         optimizers=[Row(optimizer=n, status="not tried", reason=why) for n in e.specs],
         cut=e.planner.plan.cut,
-        settings=e.report.settings,
-        workload=e.report,
-        policy=e.policy.model_dump(mode="json"),
-        ledger={k: round(v, 3) for k, v in e.ledger.items()},
-        spent=spent(e),
-        more=more(e),
-        effort=efforts(e.planner.results),
-        provenance=e.provenance,
         notes=e.notes,
-        complete=e.complete,
     )

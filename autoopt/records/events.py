@@ -26,6 +26,7 @@ class RunStarted(Record):
     device: str
     workers: int
     version: str
+    name: str | None = None
 
 
 class RunResumed(Record):

@@ -167,6 +167,7 @@ def test_who_has_no_time_is_left_with_adamws_default(setting: Setting) -> None:
     assert untuned.fixed(setting) == untuned.adamw_default(setting)  # there is no table to learn from
 
 
+@pytest.mark.long
 def test_the_product_runs_with_its_own_pool_and_planner(setting: Setting) -> None:
     tuned = ours.autoopt(replace(setting, seconds=1.0))
     assert tuned.pick.optimizer
@@ -175,6 +176,7 @@ def test_the_product_runs_with_its_own_pool_and_planner(setting: Setting) -> Non
     assert tuned.startup > 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not ray_tune.installed(), reason="Ray's environment is not there; the command makes it")
 def test_ray_runs_in_its_own_environment(setting: Setting) -> None:
     tuned = ray_tune.ray_tune(replace(setting, seconds=1.5))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections.abc import Iterator
+from multiprocessing.pool import Pool
 from typing import Any
 
 import pytest
@@ -29,19 +31,21 @@ def measured(kind: type[torch.optim.Optimizer]) -> int:
     return extra_bytes(lambda params: kind(params, lr=1e-3), [(SIZE,)], 2)  # type: ignore[call-arg]
 
 
-def in_a_process(kind: type[torch.optim.Optimizer]) -> int:
+@pytest.fixture(scope="module")
+def process() -> Iterator[Pool]:
+    """A process of its own, with a peak of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measured, (kind,))
+        yield pool
 
 
 @linux
-def test_a_temporary_counts_with_all_its_bytes() -> None:
-    assert 3.9 * SIZE < in_a_process(Greedy) < 5 * SIZE  # resident memory is counted in pages
+def test_a_temporary_counts_with_all_its_bytes(process: Pool) -> None:
+    assert 3.9 * SIZE < process.apply(measured, (Greedy,)) < 5 * SIZE  # resident memory is counted in pages
 
 
 @linux
-def test_blocks_count_as_little_as_they_are() -> None:
-    assert in_a_process(Adan) < SIZE
+def test_blocks_count_as_little_as_they_are(process: Pool) -> None:
+    assert process.apply(measured, (Adan,)) < SIZE
 
 
 def test_the_table_compares_with_the_parameters_and_with_a_block() -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from autoopt.cli.main import run
+from autoopt.memory.answer import MemoryRequest
+from autoopt.memory.predict import predict
+from autoopt.trials import ask_memory
 from tests.workload.files import PLAIN, write
 
 FIELDS = {
@@ -30,22 +33,13 @@ def test_json_is_one_object_with_a_list_of_optimizers(
     assert answer["capacity_bytes"] == 81559 << 20
 
 
-def test_the_table_tells_what_fits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert (
-        run(
-            [
-                "memory",
-                write(tmp_path, PLAIN),
-                "--gpu",
-                "24GB",
-                "--optimizers",
-                "sgd,adamw",
-                "--global-batch",
-                "16",
-            ]
-        )
-        == 0
-    )
+def test_the_table_tells_what_fits(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predicted in this process."""
+    monkeypatch.setattr(ask_memory, "ask", lambda request, **_: predict(request))
+    command = ["memory", write(tmp_path, PLAIN), "--gpu", "24GB", "--optimizers", "sgd,adamw"]
+    assert run([*command, "--global-batch", "16"]) == 0
     out = capfd.readouterr().out
     assert "fake-tensor trace" in out
     assert "2 batches to a step" in out
@@ -76,8 +70,8 @@ def test_real_steps_are_taken_where_they_are_asked_for(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target = write(tmp_path, PLAIN)
-    assert run(["memory", target, "--optimizers", "adamw,sgd", "--json"]) == 0
-    predicted = json.loads(capfd.readouterr().out)["optimizers"]
+    request = MemoryRequest(target=target, optimizers=["adamw", "sgd"], kind="cpu")
+    predicted = [row.model_dump() for row in predict(request).optimizers]
     assert run(["memory", target, "--optimizers", "adamw,sgd", "--measure", "--json"]) == 0
     measured = json.loads(capfd.readouterr().out)["optimizers"]
     assert [row["source"] for row in measured] == ["measured"] * 2

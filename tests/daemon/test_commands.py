@@ -46,6 +46,7 @@ def test_every_option_becomes_a_flag() -> None:
         "--seed=3",
         "--clip=1.0",
         "--global-batch=64",
+        "--name=m",
     ):
         assert flag in command
     assert command[command.index("--device") + 1] == "cuda:0"

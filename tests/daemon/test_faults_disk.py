@@ -16,6 +16,8 @@ from autoopt.daemon.jobs import Job
 from autoopt.records import Noted
 from tests.daemon.daemons import Place, Refused, fill, until
 
+pytestmark = pytest.mark.long
+
 FULL = """
 if not pathlib.Path(do["space"]).exists():
     print('{"error": {"kind": "DiskFull", "message": "The disk is full", "hint": "", "exit_code": 4}}')

@@ -131,6 +131,9 @@ def test_memory_that_runs_out_takes_the_job_and_not_the_daemon(place: Place) -> 
     daemon = place.serve()
     code = """
 import resource
+
+pytestmark = pytest.mark.long
+
 resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))
 eaten = [bytearray(1 << 20) for _ in range(1000)]
 """

@@ -1,7 +1,7 @@
 """Processes of the distributed tests; in a module of their own because spawned processes import it.
 
 A check is a function that every process calls, and that raises where something is wrong. All checks of one
-world size run in one group of processes, which is started once per test session.
+world size run in one group of processes, which is started once in a test run.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from autoopt.optim import AdaHessian, Adan, SGDSaI
+from tests.once import once
 
 Check = Callable[[Path], None]
 """Gets a folder that all processes share, also those of the next world size."""
@@ -204,7 +205,6 @@ def _name(world: int, check: Check) -> str:
     return f"{check.__module__}.{check.__name__}-{world}"
 
 
-@functools.cache
 def _outcomes() -> dict[str, str]:
     """What every check ended with: nothing, or the errors."""
     found: dict[str, str] = {}
@@ -227,7 +227,9 @@ def cases(checks: dict[int, tuple[Check, ...]]) -> list[Any]:
     ]
 
 
-def demand_passed(world: int, check: Check) -> None:
+def demand_passed(commons: Path, world: int, check: Check) -> None:
     """Raises AssertionError where a check did not pass in all of `world` processes."""
-    error = _outcomes().get(_name(world, check), "it, or a check before it, ended the processes")
+    error = once(commons, "distributed", _outcomes).get(
+        _name(world, check), "it, or a check before it, ended the processes"
+    )
     assert not error, error

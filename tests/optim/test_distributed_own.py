@@ -152,5 +152,5 @@ CHECKS: dict[int, tuple[w.Check, ...]] = {
 
 
 @pytest.mark.parametrize(("world", "check"), w.cases(CHECKS))
-def test_sharded(world: int, check: w.Check) -> None:
-    w.demand_passed(world, check)
+def test_sharded(commons: Path, world: int, check: w.Check) -> None:
+    w.demand_passed(commons, world, check)

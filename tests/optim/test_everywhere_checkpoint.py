@@ -21,6 +21,8 @@ from autoopt.optim import AdaHessian
 from tests.optim import _workers as w
 from tests.optim.test_distributed_own import shard
 
+pytestmark = pytest.mark.long
+
 BEFORE, AFTER = 3, 3  # the lazy AdaHessian is saved between two refreshes
 OPTIONS = {
     "plain": StateDictOptions(),
@@ -215,5 +217,5 @@ CHECKS: dict[int, tuple[w.Check, ...]] = {
 
 
 @pytest.mark.parametrize(("world", "check"), w.cases(CHECKS))
-def test_a_run_goes_on(world: int, check: w.Check) -> None:
-    w.demand_passed(world, check)
+def test_a_run_goes_on(commons: Path, world: int, check: w.Check) -> None:
+    w.demand_passed(commons, world, check)

@@ -15,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from autoopt.optim import AdaHessian
 from tests.optim import _workers as w
 
+pytestmark = pytest.mark.long
+
 
 def mine() -> tuple[Tensor, Tensor]:
     """This process's part of the batch."""
@@ -115,5 +117,5 @@ CHECKS: dict[int, tuple[w.Check, ...]] = {
 
 
 @pytest.mark.parametrize(("world", "check"), w.cases(CHECKS))
-def test_data_parallel(world: int, check: w.Check) -> None:
-    w.demand_passed(world, check)
+def test_data_parallel(commons: Path, world: int, check: w.Check) -> None:
+    w.demand_passed(commons, world, check)

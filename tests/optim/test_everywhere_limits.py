@@ -16,6 +16,8 @@ from tests.optim import _workers as w
 from tests.optim import test_everywhere_ddp as ddp
 from tests.optim.test_distributed_own import shard
 
+pytestmark = pytest.mark.long
+
 
 def losses_on_parts_of_the_batch(folder: Path) -> None:
     """A closure that leaves the gradients to the optimizer: they are averaged all the same."""
@@ -107,5 +109,5 @@ CHECKS: dict[int, tuple[w.Check, ...]] = {
 
 
 @pytest.mark.parametrize(("world", "check"), w.cases(CHECKS))
-def test_right_or_refused(world: int, check: w.Check) -> None:
-    w.demand_passed(world, check)
+def test_right_or_refused(commons: Path, world: int, check: w.Check) -> None:
+    w.demand_passed(commons, world, check)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt.errors import RunError
@@ -23,6 +23,7 @@ def test_round_trip_is_exact(make: object, tmp_path: Path) -> None:
     assert Recommendation.load(tmp_path) == rec
 
 
+@settings(max_examples=30)  # each writes and reads a whole recipe
 @given(
     lr=st.floats(allow_nan=False, allow_infinity=False),
     text=st.text(alphabet=st.characters(exclude_categories=("Cs", "Cc"))),

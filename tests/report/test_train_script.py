@@ -316,6 +316,7 @@ def test_divergence_stops_and_names_what_is_next(
     assert "muon" in err
 
 
+@pytest.mark.long
 def test_two_processes_are_one_run_with_their_batches_shared_out(tmp_path: Path) -> None:
     model = write_model(tmp_path, constants="ACCUMULATE = 2")
     model.write_text(model.read_text().replace("nn.BatchNorm1d(8), ", "").replace("nn.Dropout(0.2), ", ""))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import psutil
+import pytest
 
 from autoopt.records import Outcome
 from autoopt.trials.pool import Pool
@@ -82,6 +83,7 @@ def loss(model, batch):
 ).replace("num_workers=1, worker_init_fn=_tell", "num_workers=0")
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_is_an_answer_and_the_next_trial_is_clean(tmp_path: Path) -> None:
     target, hungry = tmp_path / "model.py", tmp_path / "hungry"
     target.write_text(HUNGRY)

@@ -11,6 +11,8 @@ from tests.daemon.page import made
 from tests.daemon.page.conftest import Open
 from tests.daemon.page.fake import Fake
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def page(visit: Open, fake: Fake) -> Page:

@@ -9,6 +9,8 @@ from playwright.sync_api import Page
 
 from tests.daemon.page import made
 
+pytestmark = pytest.mark.long
+
 Json = Any
 
 

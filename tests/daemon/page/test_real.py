@@ -17,6 +17,8 @@ from playwright.sync_api import Page, expect
 
 from tests.daemon.page import made
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "digits_mlp"
 
@@ -119,7 +121,6 @@ def test_from_the_login_over_the_form_and_the_live_view_to_the_result(
     expect(page.get_by_role("heading", name="CPU")).to_be_visible()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kill", [False, True], ids=["ended", "killed"])
 def test_a_daemon_that_comes_back_is_found_and_its_job_goes_on(
     daemon: Daemon, login: Callable[[], Page], complaints: list[str], kill: bool
@@ -137,7 +138,6 @@ def test_a_daemon_that_comes_back_is_found_and_its_job_goes_on(
     complaints.clear()  # refused connections
 
 
-@pytest.mark.long
 def test_a_running_job_is_cancelled_and_tried_again(daemon: Daemon, login: Callable[[], Page]) -> None:
     daemon.start(4.0)
     page = login()
@@ -186,7 +186,6 @@ def test_without_a_login_nothing_is_shown(
     complaints.clear()
 
 
-@pytest.mark.long
 def test_a_real_profile_from_the_form_to_its_recommendation(
     daemon: Daemon, login: Callable[[], Page]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page
 
+pytestmark = pytest.mark.long
+
 SCALE = """async ([kind, domain, count]) => {
   const scale = (await import("/static/scale.js"))[kind](domain, [0, 100]);
   const ticks = scale.ticks(count);

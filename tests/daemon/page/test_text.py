@@ -12,6 +12,8 @@ from tests.daemon.page import made
 from tests.daemon.page.conftest import Open
 from tests.daemon.page.fake import Fake
 
+pytestmark = pytest.mark.long
+
 EVIL = '<img src=x onerror="window.caught=1"><script>window.caught=1</script>\'"&`</textarea>\u202e'
 SPARED = {"state", "id", "outcome", "status", "label", "source", "of", "schema", "kind", "verdict"}
 """Words of ours."""

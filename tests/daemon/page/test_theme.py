@@ -7,6 +7,8 @@ from playwright.sync_api import BrowserContext, Page
 
 from tests.daemon.page.conftest import Open
 
+pytestmark = pytest.mark.long
+
 LIGHT, DARK = "rgb(248, 250, 252)", "rgb(11, 17, 32)"
 
 

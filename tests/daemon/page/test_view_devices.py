@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.daemon.page import made
 from tests.daemon.page.conftest import Open
 from tests.daemon.page.fake import Fake
+
+pytestmark = pytest.mark.long
 
 ID = "c9x1abcdefgh"
 GPU = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.daemon.page import made
 from tests.daemon.page.conftest import Open
 from tests.daemon.page.fake import Fake
+
+pytestmark = pytest.mark.long
 
 
 def test_an_empty_list_says_how_to_begin(visit: Open) -> None:

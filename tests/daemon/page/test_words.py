@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from playwright.sync_api import Page
 
 from autoopt.records import Band, Expected
 from autoopt.report import words
+
+pytestmark = pytest.mark.long
 
 VALUES = [
     0.0,

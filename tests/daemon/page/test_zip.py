@@ -6,7 +6,10 @@ import base64
 import io
 import zipfile
 
+import pytest
 from playwright.sync_api import Page
+
+pytestmark = pytest.mark.long
 
 PACK = """async (files) => {
   const { pack } = await import("/static/zip.js");
