@@ -10,7 +10,7 @@ from typing import Any
 from autoopt import policy as policies
 from autoopt.journal import has_run, replay
 from autoopt.policy import Policy
-from autoopt.records import Flags, RunStarted
+from autoopt.records import Cluster, Flags, RunStarted
 from autoopt.session import Observer, Silent
 from autoopt.units import parse_duration
 
@@ -26,6 +26,7 @@ class Job:
         target: the user's file or package.module:function; for `choose` a name.
         out: the run's folder.
         budget: wall-clock seconds, start to end.
+        cluster: where trials run; on this machine unless given.
         began: Unix time at which the clock started; now unless given.
         prior: folders of earlier runs that inform this one.
     """
@@ -40,6 +41,7 @@ class Job:
     seed: int = 0
     device: str = "auto"
     workers: int | None = None
+    cluster: Cluster | None = None
     resume: bool = False
     accept_changes: bool = False
     dry_run: bool = False
@@ -62,6 +64,7 @@ def make_job(
     seed: int | None,
     device: str | None,
     workers: int | None,
+    cluster: Cluster | None = None,
     **rest: Any,
 ) -> Job:
     """A job from what was given; what was not (`None`) is a default, or what the resumed run was started with."""
@@ -81,6 +84,7 @@ def make_job(
             seed=before.seed if seed is None else seed,
             device=before.device if device is None else device,
             workers=(before.workers or None) if workers is None else workers,
+            cluster=before.cluster if cluster is None else cluster,
             resume=True,
             **rest,
         )
@@ -95,6 +99,7 @@ def make_job(
         seed=seed or 0,
         device=device or "auto",
         workers=workers,
+        cluster=cluster,
         resume=resume,
         **rest,
     )

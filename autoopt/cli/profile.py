@@ -14,18 +14,23 @@ from autoopt.cli.run_options import (
     AsJson,
     Budget,
     Clip,
+    ClusterAt,
+    CpusPerTrial,
     DeviceName,
     Epochs,
+    GpusPerTrial,
     Limit,
     Optimizers,
     PolicyName,
     Precision,
     Schedule,
     Seed,
+    Ship,
     Steps,
     Target,
     Warmup,
     Workers,
+    cluster_of,
     flags,
     names,
 )
@@ -55,6 +60,10 @@ def profile(
     optimizers: Optimizers = None,
     device: DeviceName = None,
     workers: Workers = None,
+    cluster: ClusterAt = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    ship: Ship = None,
     precision: Precision = None,
     accumulate: Accumulate = None,
     clip: Clip = None,
@@ -97,7 +106,7 @@ def profile(
         warmup=warmup,
     )
     if daemon:
-        _refuse(out=out, resume=resume, accept_changes=accept_changes, dry_run=dry_run)
+        _refuse(cluster=cluster, out=out, resume=resume, accept_changes=accept_changes, dry_run=dry_run)
         from autoopt.cli.following import run_there
 
         return run_there(
@@ -132,6 +141,7 @@ def profile(
             seed=seed,
             device=device,
             workers=workers,
+            cluster=cluster_of(cluster, cpus_per_trial, gpus_per_trial, ship),
             accept_changes=accept_changes,
             prior=list(prior or []),
             dry_run=dry_run,
