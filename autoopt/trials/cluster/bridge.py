@@ -201,12 +201,6 @@ def _words(error: BaseException) -> str:
 
 
 def _refusal(error: BaseException, address: str) -> Refused:
-    name, words = type(error).__name__, str(error).strip()
-    if "Authentication" in name or ("token" in words.lower() and "auth" in words.lower()):
-        return Refused(
-            message=f"The cluster at {address} refused this token.",
-            hint="Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of its head.",
-        )
     return Refused(
         message=f"There is no Ray cluster at {address}: {_words(error)}",
         hint="Start one with `ray start --head`, or give HOST:PORT of its head, or ray://HOST:10001.",

@@ -123,12 +123,13 @@ class ClusterPool:
 
     def cancel(self) -> list[TrialResult]:
         """See `Runner.cancel`."""
+        known = [item for item in self._pool.cancel() if not self._is_lost(item)]
         waiting = [
             TrialResult(spec=spec, outcome=Outcome.CANCELLED, message="cancelled before it could run again")
             for spec in self._again
         ]
         self._again.clear()
-        return [*self._pool.cancel(), *waiting]
+        return [*known, *waiting]
 
     def close(self) -> None:
         """Ends everything, and leaves the cluster; may be called twice."""

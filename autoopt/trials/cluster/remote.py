@@ -19,6 +19,7 @@ from autoopt.trials.process import Process, Reply, environment_of_worker
 from autoopt.trials.protocol import Ended, Lines, Load, encode
 
 _LEAVE_SECONDS = 10.0
+_WRONG_TOKEN = ("InvalidAuthToken", "Unauthenticated")
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes 127.0.0.1 for this machine's outer address, where a head that listens on the loopback alone is not found."""
 
@@ -79,6 +80,12 @@ class Gateway:
         found = None
         for news in self._news:
             if isinstance(news, Refused):
+                # Why it did not connect Ray says in its log alone.
+                if any(word in self._log.read_text(errors="replace") for word in _WRONG_TOKEN):
+                    raise WorkerError(
+                        f"The cluster at {self.address} refused this token.",
+                        "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its head's token.",
+                    )
                 raise WorkerError(news.message, news.hint)
             found = news.nodes
         self._news = []
