@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from autoopt.journal import replay as events_of
@@ -28,6 +27,7 @@ from benchmarks.choice.surface import surfaces
 from benchmarks.choice.world import Choice, World
 
 COMMAND = "python -m benchmarks.cluster"
+_SIMULATED = ["conv", "gpt", "recommender", "regression"]
 _MODEL = ("examples/digits_mlp/model.py", "--ship", "examples")
 
 
@@ -62,7 +62,7 @@ def real(workers: int, budget: float, ray: bool) -> tuple[float, int]:
 def simulated(workers: int, budget: float, tunings: int) -> tuple[float, float, float]:
     """Share of workers x time inside trials, trials, and regret: means over workloads."""
     shares, trials, regrets = [], [], []
-    for surface in surfaces(TABLES, None).values():
+    for surface in surfaces(TABLES, _SIMULATED).values():
         for tuning in range(tunings):
             found, planner = replay.tune(World(surface, tuning), budget * surface.full_run, workers)
             busy = sum(r.seconds.get("total", 0.0) for r in planner.results)
@@ -97,7 +97,7 @@ def main() -> None:
         lines.append("")
     if flags.simulate:
         lines += [
-            f"Simulated, {flags.full_runs:g} full runs of AdamW each, ten workloads, {flags.tunings} tunings: share of workers x "
+            f"Simulated, {flags.full_runs:g} full runs of AdamW each, {len(_SIMULATED)} workloads, {flags.tunings} tunings: share of workers x "
             "time inside trials, trials, mean regret.\n",
             "| workers | share inside trials | trials | regret |",
             "|---|---|---|---|",
@@ -108,8 +108,8 @@ def main() -> None:
             print(lines[-1], flush=True)
     if flags.record:
         given = " ".join(sys.argv[1:]).replace(" --record", "")
-        results.record("Cluster", f"{COMMAND} {given}", "\n".join(lines))
-    print(time.strftime("%H:%M"))
+        title = results.heading("Cluster", f"{COMMAND} {given}")
+        results.append(f"{title}{results.machine()}.\n\n" + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
