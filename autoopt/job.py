@@ -10,7 +10,7 @@ from typing import Any
 from autoopt import policy as policies
 from autoopt.journal import has_run, replay
 from autoopt.policy import Policy
-from autoopt.records import Flags, RunStarted
+from autoopt.records import Cluster, Flags, RunStarted
 from autoopt.session import Observer, Silent
 from autoopt.units import parse_duration
 
@@ -27,6 +27,7 @@ class Job:
         out: the run's folder.
         budget: wall-clock seconds, start to end.
         name: what its report calls it; the folder's name unless given.
+        cluster: where trials run; on this machine unless given.
         began: Unix time at which the clock started; now unless given.
         prior: folders of earlier runs that inform this one.
     """
@@ -41,6 +42,7 @@ class Job:
     seed: int = 0
     device: str = "auto"
     workers: int | None = None
+    cluster: Cluster | None = None
     resume: bool = False
     accept_changes: bool = False
     dry_run: bool = False
@@ -65,6 +67,7 @@ def make_job(
     device: str | None,
     workers: int | None,
     name: str | None = None,
+    cluster: Cluster | None = None,
     **rest: Any,
 ) -> Job:
     """A job from what was given; what was not (`None`) is a default, or what the resumed run was started with."""
@@ -85,6 +88,7 @@ def make_job(
             device=before.device if device is None else device,
             workers=(before.workers or None) if workers is None else workers,
             name=name or before.name,
+            cluster=before.cluster if cluster is None else cluster,
             resume=True,
             **rest,
         )
@@ -100,6 +104,7 @@ def make_job(
         device=device or "auto",
         workers=workers,
         name=name,
+        cluster=cluster,
         resume=resume,
         **rest,
     )

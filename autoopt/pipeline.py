@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from autoopt import policy as policies
 from autoopt.errors import UsageError
 from autoopt.job import Job, default_out, make_job
-from autoopt.records import Flags, Recommendation
+from autoopt.records import Cluster, Flags, Recommendation
 from autoopt.sitting import TIMING_SHARE, run_job
 from autoopt.units import parse_duration
 
@@ -32,6 +32,7 @@ def profile(
     optimizers: Sequence[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
+    cluster: str | Cluster | None = None,
     precision: str | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -55,6 +56,7 @@ def profile(
         optimizers: registry names to compare; the policy's candidates unless given.
         device: "auto", "cpu", "cuda:0", or several: "cuda:0,cuda:1".
         workers: trials at once; as many as cores and memory allow unless given.
+        cluster: run the trials on a Ray cluster: "auto", HOST:PORT or ray://HOST:PORT, or a `Cluster` with more.
         out: folder; `autoopt-out/<name>` unless given.
         resume: go on with the run in `out`; what is not given here is what that run was started with.
         prior: folder of an earlier run, or several: of this model, or of a sibling of another size or with other data.
@@ -97,6 +99,7 @@ def profile(
         seed=seed,
         device=device,
         workers=workers,
+        cluster=Cluster(address=cluster) if isinstance(cluster, str) else cluster,
         accept_changes=accept_changes,
         prior=_paths(prior),
     )

@@ -27,6 +27,7 @@ from autoopt.journal import (
 from autoopt.provenance import gather, ledger
 from autoopt.recommend import Evidence, recommend
 from autoopt.records import (
+    Cluster,
     Event,
     Noted,
     Plan,
@@ -98,7 +99,8 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
             for one in taken:
                 events(one)
         try:
-            chosen = _leased(job, stack) if runner is None else []
+            # On a cluster it is Ray that counts what is taken.
+            chosen = _leased(job, stack) if runner is None and job.cluster is None else []
             left = job.budget - clock()
             own = runner or _pool(job, run, chosen, max(left, RESUME_SECONDS) if past else left)
             stack.callback(own.close)
@@ -199,6 +201,8 @@ class _Session:
         more: dict[str, Any] = {"budget_seconds": job.budget, "arguments": job.arguments}
         if job.flags.checkpoint:
             more["checkpoint"] = job.flags.checkpoint
+        if (cluster := getattr(self.runner, "about", None)) is not None:
+            more["cluster"] = cluster
         if self.taken:
             more["prior"] = priors.summary(self.taken, self.told, planner)
         return Evidence(
@@ -240,6 +244,7 @@ def _started(job: Job) -> RunStarted:
         seed=job.seed,
         device=job.device,
         workers=job.workers or 0,
+        cluster=job.cluster,
         version=__version__,
         name=job.name,
     )
@@ -277,7 +282,28 @@ def _leased(job: Job, stack: ExitStack) -> list[Device]:
     return chosen
 
 
+def _cluster(job: Job, cluster: Cluster, run: Run, seconds: float) -> Runner:
+    from autoopt.trials.cluster.pool import ClusterPool
+    from autoopt.trials.cluster.shipping import Shipment
+
+    return ClusterPool(
+        cluster.address,
+        Shipment.of(job.target, Path(cluster.ship) if cluster.ship is not None else None),
+        job.arguments,
+        job.flags,
+        log_dir=run.logs,
+        device=job.device,
+        cpus=cluster.cpus,
+        gpus=cluster.gpus,
+        workers=job.workers,
+        load_seconds=max(1.0, seconds),
+        timing_seconds=TIMING_SHARE * job.budget,
+    )
+
+
 def _pool(job: Job, run: Run, chosen: list[Device], seconds: float) -> Runner:
+    if job.cluster is not None:
+        return _cluster(job, job.cluster, run, seconds)
     from autoopt.hardware import worker_environment, workers_for
     from autoopt.trials.pool import Pool
     from autoopt.trials.watched import watch

@@ -14,9 +14,12 @@ from autoopt.cli.run_options import (
     AsJson,
     Budget,
     Clip,
+    ClusterAt,
+    CpusPerTrial,
     DeviceName,
     Epochs,
     GlobalBatch,
+    GpusPerTrial,
     Limit,
     Name,
     Optimizers,
@@ -24,10 +27,12 @@ from autoopt.cli.run_options import (
     Precision,
     Schedule,
     Seed,
+    Ship,
     Steps,
     Target,
     Warmup,
     Workers,
+    cluster_of,
     flags,
     names,
 )
@@ -57,6 +62,10 @@ def profile(
     optimizers: Optimizers = None,
     device: DeviceName = None,
     workers: Workers = None,
+    cluster: ClusterAt = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    ship: Ship = None,
     precision: Precision = None,
     accumulate: Accumulate = None,
     global_batch: GlobalBatch = None,
@@ -107,7 +116,14 @@ def profile(
         checkpoint=None if checkpoint is None else str(checkpoint),
     )
     if daemon:
-        _refuse(checkpoint=checkpoint, out=out, resume=resume, accept_changes=accept_changes, dry_run=dry_run)
+        _refuse(
+            cluster=cluster,
+            checkpoint=checkpoint,
+            out=out,
+            resume=resume,
+            accept_changes=accept_changes,
+            dry_run=dry_run,
+        )
         from autoopt.cli.following import run_there
 
         return run_there(
@@ -144,6 +160,7 @@ def profile(
             device=device,
             workers=workers,
             name=name,
+            cluster=cluster_of(cluster, cpus_per_trial, gpus_per_trial, ship),
             accept_changes=accept_changes,
             prior=list(prior or []),
             dry_run=dry_run,

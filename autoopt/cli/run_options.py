@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from autoopt.records import Cluster
 
 Target = Annotated[str, typer.Argument(help="Your model.py, or package.module:function.")]
 Arguments = Annotated[
@@ -27,6 +31,18 @@ DeviceName = Annotated[
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Trials at once. Default: what cores and memory allow.")
+]
+ClusterAt = Annotated[
+    str | None,
+    typer.Option("--cluster", help="Run the trials on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT."),
+]
+CpusPerTrial = Annotated[float | None, typer.Option(help="Cores of a trial on the cluster. Default: 1.")]
+GpusPerTrial = Annotated[
+    float | None,
+    typer.Option(help="GPUs of a trial on the cluster, e.g. 0.5. Default: 1 where there are any."),
+]
+Ship = Annotated[
+    Path | None, typer.Option(help="Folder that the cluster's machines get. Default: that of your file.")
 ]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")]
 Accumulate = Annotated[int | None, typer.Option(min=1, help="Batches per optimizer step.")]
@@ -74,6 +90,37 @@ def flags(**given: Any) -> Any:
         raise UsageError(
             f"--{name} {given[str(name)]} cannot be used: {first['msg']}.", "See autoopt profile --help."
         ) from None
+
+
+def cluster_of(
+    address: str | None, cpus: float | None, gpus: float | None, ship: Path | None
+) -> Cluster | None:
+    """The cluster that was named; `None` for this machine.
+
+    Raises:
+        UsageError: what is meant for a cluster was given, and none was named; or a value that cannot be used.
+    """
+    from pydantic import ValidationError
+
+    from autoopt.errors import UsageError
+    from autoopt.records import Cluster
+
+    if address is None:
+        for name, value in (("cpus-per-trial", cpus), ("gpus-per-trial", gpus), ("ship", ship)):
+            if value is not None:
+                raise UsageError(
+                    f"--{name} is for a cluster, and there is no --cluster.", "Add --cluster auto."
+                )
+        return None
+    if ship is not None and not ship.is_dir():
+        raise UsageError(
+            f"--ship {ship} is no folder.", "Give the folder that your file and its data are in."
+        )
+    try:
+        return Cluster(address=address, cpus=cpus, gpus=gpus, ship=str(ship) if ship else None)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{first['loc'][0]}-per-trial cannot be used: {first['msg']}.", "") from None
 
 
 def names(text: str | None) -> list[str] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from autoopt.records.base import BASELINE, FreeForm, Hyper, Record
 from autoopt.records.choice import Band, Choice, Confidence, EffectiveBatch, Expected, Gain, Row
+from autoopt.records.cluster import Cluster
 from autoopt.records.events import (
     Event,
     Noted,
@@ -42,6 +43,7 @@ __all__ = [
     "Band",
     "Baseline",
     "Choice",
+    "Cluster",
     "Confidence",
     "DeviceUse",
     "EffectiveBatch",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from autoopt.records.base import Record
+from autoopt.records.cluster import Cluster
 from autoopt.records.plan import Plan
 from autoopt.records.settings import Flags
 from autoopt.records.trials import TrialResult, TrialSpec
@@ -25,6 +26,7 @@ class RunStarted(Record):
     seed: int
     device: str
     workers: int
+    cluster: Cluster | None = None
     version: str
     name: str | None = None
 

@@ -127,6 +127,7 @@ class TrialResult(Record):
         "", description="who came onto the device while it ran: its times then say nothing"
     )
     repeated: str = Field("", description="why an earlier attempt was thrown away")
+    lost: str = Field("", description="why its machine was gone, where it was on a cluster")
     shortage: Shortage | None = Field(None, description="where memory ran out")
     digests: list[str] = Field(
         default=[], description="rolling digest of the batches at step 1, 2, 4, 8, ..."

@@ -43,6 +43,7 @@ class Pool:
         load_seconds: a load that takes longer is stopped.
         timing_seconds: that timing the optimizers may take in it.
         grace_seconds: so long a worker has to notice that it is cancelled or to leave.
+        launch: starts the process of a slot: (slot, what it loads) -> process; one on this machine unless given.
 
     >>> with Pool("model.py", log_dir=Path("autoopt-out/model/logs"), workers=2) as pool:  # doctest: +SKIP
     ...     report = pool.start()
@@ -65,6 +66,7 @@ class Pool:
         load_seconds: float = 900.0,
         timing_seconds: float | None = None,
         grace_seconds: float = 2.0,
+        launch: Callable[[int, Load], Process] | None = None,
     ) -> None:
         count = len(devices) if workers is None else workers
         if count < 1 or not devices:
@@ -88,11 +90,14 @@ class Pool:
                     full=index == 0 and slot.loaded is None,
                     timing_seconds=timing_seconds,
                 )
+                if launch is not None:
+                    return launch(index, request)
                 return Process(request, log_dir / f"worker-{index}.log", environment or {})
 
             slot = Slot(index, start, load_seconds, _MAX_DEATHS)
             return slot
 
+        self._make = make
         self._slots = [make(index) for index in range(count)]
 
     @property
@@ -174,6 +179,15 @@ class Pool:
                 slot.end(Outcome.CANCELLED, "given up for lack of memory")
                 self._until(lambda slot=slot: slot.process is None, _REAP_SECONDS)  # type: ignore[misc]
             slot.lose()
+
+    def grow(self) -> int:
+        """Adds a slot, whose worker is started with the next `wait`; returns its number."""
+        self._slots.append(self._make(len(self._slots)))
+        return len(self._slots) - 1
+
+    def drop(self, slot: int) -> None:
+        """Gives up a slot whose place is gone for good; a trial that is in flight there ends first."""
+        self._slots[slot].retire()
 
     def close(self) -> None:
         """Ends all processes, those busy included; idle ones may clean up for the grace time."""

@@ -103,6 +103,8 @@ class Ended(Record):
     kind: Literal["ended"] = "ended"
     code: int | None = None
     signal: int | None = None
+    tail: str = Field("", description="the end of its log, where that lies on another machine")
+    lost: str = Field("", description="why it is gone, where the machine or the way to it is gone with it")
 
 
 Command = Annotated[Load | Run | Cancel | Stop, Field(discriminator="kind")]

@@ -55,6 +55,7 @@ class Slot:
         self._load_seconds = load_seconds
         self._max_deaths = max_deaths
         self._deaths = 0
+        self._retired = False
         self._step = 0
         self._begin = self._sign = 0.0
         self._oom_kills: int | None = None
@@ -88,7 +89,8 @@ class Slot:
         """
         if self.state is not State.IDLE or self.process is None:
             raise ValueError(f"slot {self.index} is {self.state.name.lower()}, not idle")
-        self.spec, self._step, self._deaths = spec, 0, 0
+        self.spec, self._step = spec, 0
+        self._deaths = self._deaths if self._retired else 0
         self._oom_kills = oom_kills()
         self._enter(State.BUSY)
         self.process.mark()
@@ -103,6 +105,12 @@ class Slot:
         """Gives up: no process any more, and no other one."""
         self.process = self.spec = None
         self.state = State.LOST
+
+    def retire(self) -> None:
+        """No other process after this one."""
+        self._retired, self._deaths = True, self._max_deaths
+        if self.state is State.DOWN:
+            self.state = State.LOST
 
     def take(self, reply: Loaded | Failed | Advanced | Finished | Ended) -> Progress | TrialResult | None:
         """Takes in a reply of the process; returns what it means for the trial, if anything."""
@@ -176,6 +184,7 @@ class Slot:
                 steps_done=self._step,
                 seconds={"total": time.monotonic() - self._begin},
                 worker=self.index,
+                lost=reply.lost if self._verdict is None else "",
             )
         if self.process is not None:
             self.process.reap(_ABORT_SECONDS)
@@ -184,6 +193,8 @@ class Slot:
         return result
 
     def _cause(self, reply: Ended) -> tuple[Outcome, str]:
+        if reply.lost:
+            return Outcome.CRASHED, f"the worker's machine was lost ({reply.lost}), {self._last_sign()}"
         how = death(reply.code, reply.signal)
         if self.spec is not None:
             how += f", {self._last_sign()}"

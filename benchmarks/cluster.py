@@ -1,0 +1,117 @@
+"""What more workers give: on a real Ray cluster as far as this machine reaches, and simulated beyond. From the root:
+
+    python -m benchmarks.cluster --real 1 2 4 --simulate 1 2 4 8 16 64 --record
+
+Real: a profile of `examples/digits_mlp` on as many Ray nodes of one core on the loopback; beside it the same on as many
+workers of this machine without Ray. Its efficiency is the share of workers x time, from the first trial to the end of the
+budget, that was spent inside trials. Simulated: the product's own planner over the tables of `benchmarks.choice`, with the
+same budget in full runs for any number of workers; a worker costs nothing to start there, and the planner's own time is not
+counted but told, so what is lost is what the planner cannot use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from autoopt.journal import replay as events_of
+from autoopt.records import PlanMade, RunEnded, TrialFinished, TrialStarted
+from benchmarks import results
+from benchmarks.choice import replay
+from benchmarks.choice.regret import regret
+from benchmarks.choice.rows import TABLES
+from benchmarks.choice.surface import surfaces
+from benchmarks.choice.world import Choice, World
+
+COMMAND = "python -m benchmarks.cluster"
+_SIMULATED = ["conv", "gpt", "recommender", "regression"]
+_MODEL = ("examples/digits_mlp/model.py", "--ship", "examples")
+
+
+def real(workers: int, budget: float, ray: bool) -> tuple[float, int]:
+    """Share of workers x time inside trials, and how many trials ended."""
+    from tests.trials.cluster.machines import Machines
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, "-m", "autoopt", "profile", _MODEL[0], "--budget", f"{budget:g}s"]
+        command += ["--out", str(out), "--device", "cpu", "--quiet", "--workers", str(workers)]
+        machines = Machines() if ray else None
+        try:
+            if machines is not None:
+                for _ in range(workers):
+                    machines.add(num_cpus=1)
+                command += ["--cluster", machines.address, *_MODEL[1:]]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        finally:
+            if machines is not None:
+                machines.close()
+        events = list(events_of(out))
+    begin = min(e.at for e in events if isinstance(e, TrialStarted))
+    end = max(e.at for e in events if isinstance(e, TrialFinished))
+    assert any(isinstance(e, PlanMade) for e in events)
+    assert any(isinstance(e, RunEnded) for e in events)
+    ended = [e.result for e in events if isinstance(e, TrialFinished)]
+    busy = sum(r.seconds.get("total", 0.0) for r in ended)
+    return busy / (workers * (end - begin)), len(ended)
+
+
+def simulated(workers: int, budget: float, tunings: int) -> tuple[float, float, float]:
+    """Share of workers x time inside trials, trials, and regret: means over workloads."""
+    shares, trials, regrets = [], [], []
+    for surface in surfaces(TABLES, _SIMULATED).values():
+        for tuning in range(tunings):
+            found, planner = replay.tune(World(surface, tuning), budget * surface.full_run, workers)
+            busy = sum(r.seconds.get("total", 0.0) for r in planner.results)
+            shares.append(busy / (workers * budget * surface.full_run))
+            trials.append(len(planner.results))
+            if found is not None:
+                chosen = found.recommendation
+                regrets.append(regret(surface, Choice(chosen.optimizer, chosen.hyper.get("lr", 1e-3)))[0])
+    return statistics.fmean(shares), statistics.fmean(trials), statistics.fmean(regrets)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("--real", nargs="*", type=int, default=[])
+    parser.add_argument("--simulate", nargs="*", type=int, default=[])
+    parser.add_argument("--seconds", type=float, default=60.0, help="budget of a real run")
+    parser.add_argument("--full-runs", type=float, default=3.0, help="budget of a simulated run")
+    parser.add_argument("--tunings", type=int, default=2)
+    parser.add_argument("--record", action="store_true")
+    flags = parser.parse_args()
+    lines = []
+    if flags.real:
+        lines += [
+            f"Real, {flags.seconds:g} s each, digits_mlp: share of workers x time inside trials; trials ended.\n",
+            "| workers | Ray | this machine without Ray |",
+            "|---|---|---|",
+        ]
+        for count in flags.real:
+            with_ray, without = real(count, flags.seconds, True), real(count, flags.seconds, False)
+            lines.append(f"| {count} | {with_ray[0]:.2f}; {with_ray[1]} | {without[0]:.2f}; {without[1]} |")
+            print(lines[-1], flush=True)
+        lines.append("")
+    if flags.simulate:
+        lines += [
+            f"Simulated, {flags.full_runs:g} full runs of AdamW each, {len(_SIMULATED)} workloads, {flags.tunings} tunings: share "
+            "of workers x time inside trials, trials, mean regret.\n",
+            "| workers | share inside trials | trials | regret |",
+            "|---|---|---|---|",
+        ]
+        for count in flags.simulate:
+            share, trials, mean = simulated(count, flags.full_runs, flags.tunings)
+            lines.append(f"| {count} | {share:.3f} | {trials:.1f} | {mean:.3f} |")
+            print(lines[-1], flush=True)
+    if flags.record:
+        given = " ".join(sys.argv[1:]).replace(" --record", "")
+        title = results.heading("Cluster", f"{COMMAND} {given}")
+        results.append(f"{title}{results.machine()}.\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
