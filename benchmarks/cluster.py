@@ -98,8 +98,8 @@ def main() -> None:
         lines.append("")
     if flags.simulate:
         lines += [
-            f"Simulated, {flags.full_runs:g} full runs of AdamW each, {len(_SIMULATED)} workloads, {flags.tunings} tunings: share "
-            "of workers x time inside trials, trials, mean regret.\n",
+            f"Simulated, {flags.full_runs:g} full runs of AdamW each, {len(_SIMULATED)} workloads, {flags.tunings} tunings: "
+            "share of workers x time inside trials, trials, mean regret.\n",
             "| workers | share inside trials | trials | regret |",
             "|---|---|---|---|",
         ]

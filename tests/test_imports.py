@@ -6,16 +6,20 @@ import os
 import pkgutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import autoopt
 
+NEEDS_RAY = "autoopt.trials.cluster.bridge"
+"""Imported in a process of its own, and only with the extra `ray`."""
+
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(autoopt.__path__, "autoopt.")
-    if not module.name.endswith("__main__")
+    if not module.name.endswith("__main__") and (module.name != NEEDS_RAY or find_spec("ray"))
 )
 
 COORDINATOR = [

@@ -131,6 +131,10 @@ def test_every_dependency_is_explained() -> None:
     assert {name for name in names if f"`{name}`" not in page} == set()
 
 
+EXTRAS = {"daemon": "daemon", "cluster": "ray"}
+"""Room -> the extra that its imports may come from."""
+
+
 def test_what_is_imported_is_what_is_installed() -> None:
     """What is imported outside a function is a plain dependency, in the daemon of its extra; and each one is imported."""
     provided: dict[str, set[str]] = {}
@@ -142,7 +146,7 @@ def test_what_is_imported_is_what_is_installed() -> None:
         tree = ast.parse(path.read_text())
         anywhere |= {name for node in ast.walk(tree) for name in _imported(node)}
         at_load = {name for node in tree.body for name in _imported(node)}
-        there = wanted[""] | (wanted["daemon"] if path.parent.name == "daemon" else set())
+        there = wanted[""] | wanted.get(EXTRAS.get(path.parent.name, ""), set())
         missing |= {
             (path.name, name)
             for name in at_load - {"autoopt"} - sys.stdlib_module_names

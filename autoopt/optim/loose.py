@@ -36,9 +36,9 @@ def groups_of(given: Any, *, no_decay: Sequence[str] = NO_DECAY, lr_scale: float
     >>> [(g.label, len(g.params)) for g in groups_of(nn.Linear(3, 2).parameters())]
     [('weights', 1), ('no decay', 1)]
     >>> weights = [torch.zeros(2, 2, requires_grad=True), torch.zeros(2, 2, requires_grad=True)]
-    >>> slow = [{"params": [weights[0]], "lr": 0.1}, {"params": [weights[1]], "lr": 0.01}]
+    >>> slow = [{"params": [weights[0]], "lr": 0.1}, {"params": [weights[1]], "lr": 0.05}]
     >>> [(g.label, g.lr_scale) for g in groups_of(slow)]
-    [('group 0: weights', 1.0), ('group 1: weights', 0.1)]
+    [('group 0: weights', 1.0), ('group 1: weights', 0.5)]
     """
     if isinstance(given, nn.Module):
         found = split(given, no_decay=no_decay)
