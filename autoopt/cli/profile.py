@@ -130,7 +130,7 @@ def profile(
             target,
             arguments or [],
             {
-                **given.model_dump(),
+                **given.model_dump(exclude={"checkpoint"}),
                 "budget": budget,
                 "policy": policy,
                 "limit": limit,

@@ -96,7 +96,7 @@ def submit(
         warmup=warmup,
     )
     options = {
-        **given.model_dump(),
+        **given.model_dump(exclude={"checkpoint"}),
         "budget": budget,
         "policy": policy,
         "limit": limit,

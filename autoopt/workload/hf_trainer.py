@@ -148,7 +148,9 @@ class Adapter:
         assert isinstance(model, nn.Module)
         return model
 
-    def prepare(self, model: nn.Module, context: Callable[[], Context], per_epoch: int | None) -> None:
+    def prepare(
+        self, model: nn.Module, context: Callable[[], Context], per_epoch: int | None, accumulate: int
+    ) -> None:
         """What `Trainer.train` does to a model before the first step, and a state in which no step is taken."""
         trainer, now = self.trainer, context()
         trainer.model = trainer.model_wrapped = model
@@ -156,7 +158,7 @@ class Adapter:
         trainer.state.global_step, trainer.state.epoch = 0, 0.0
         trainer.state.max_steps = now.total_steps
         trainer.state.num_train_epochs = math.ceil(now.total_steps / per_epoch) if per_epoch else 1
-        trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+        trainer.current_gradient_accumulation_steps = accumulate
         if self._ready is not model:
             self._ready = model
             self._checkpoint(model)

@@ -82,7 +82,8 @@ def scalar(value: Any, name: str) -> Tensor:
 
 def check_metric(metric: tuple[str, str] | None, given: Contract) -> None:
     """Raises WorkloadError for a METRIC that nothing computes."""
-    if metric is not None and metric[0] != "loss" and given.evaluate is None and given.validate is None:
+    computed = (given.evaluate, given.validate, given.score)
+    if metric is not None and metric[0] != "loss" and computed == (None, None, None):
         raise WorkloadError(
             f"{given.label}: METRIC names {metric[0]!r}, and there is no evaluate() that computes it.",
             f'Write evaluate(model, batches) returning {{"{metric[0]}": ...}}, or leave METRIC out.',

@@ -96,6 +96,11 @@ def test_submit_has_the_options_of_profile() -> None:
         "dry_run",
         "resume",
         "accept_changes",
+        "checkpoint",
+        "cluster",
+        "cpus_per_trial",
+        "gpus_per_trial",
+        "ship",
         "daemon",
         "quiet",
     }

@@ -19,6 +19,8 @@ from autoopt.daemon.snapshot import Snapshot
 from autoopt.hardware.leases import Leases
 from tests.daemon.daemons import Place, Refused, until
 
+pytestmark = pytest.mark.long
+
 
 def disk_bytes(folder: Path) -> int:
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
@@ -131,8 +133,6 @@ def test_memory_that_runs_out_takes_the_job_and_not_the_daemon(place: Place) -> 
     daemon = place.serve()
     code = """
 import resource
-
-pytestmark = pytest.mark.long
 
 resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))
 eaten = [bytearray(1 << 20) for _ in range(1000)]
