@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from autoopt.errors import WorkerError
 from autoopt.records import Flags, Outcome, TrialResult, TrialSpec, WorkloadReport
 from autoopt.trials.cluster.messages import Connect, Node, Open
 from autoopt.trials.cluster.places import kind_of, share
@@ -117,7 +118,11 @@ class ClusterPool:
         nodes = self._gateway.nodes()
         if nodes is not None:
             self._changed(nodes)
-        happened = [item for item in self._pool.wait(timeout) if not self._is_lost(item)]
+        try:
+            happened = [item for item in self._pool.wait(timeout) if not self._is_lost(item)]
+        except WorkerError:
+            self._gateway.nodes()  # says so, if it is the cluster that is gone, and not its workers
+            raise
         self._rerun()
         return happened
 
