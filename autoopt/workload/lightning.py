@@ -350,6 +350,7 @@ class Adapter:
             package = trainers.package_of(module)
             self._standing = standing.make(package, device, self.given, self._place, self._datamodule)
         module.trainer = self._standing
+        self._standing.strategy.connect(module)  # `self.trainer.model`
         if self._datamodule is not None:
             self._datamodule.trainer = self._standing
         for part in module.modules():

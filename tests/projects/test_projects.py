@@ -36,6 +36,12 @@ PROJECTS = {
     ),
     "recommender": ("recommender.tune:Task", ["--data", FLIGHTS]),
     "timm_digits": ("tune.py", [DIGITS, "--epochs", "3"]),
+    # Nothing is added to this one: its main is stopped where it calls `trainer.fit`.
+    "hydra_template": ("src.train:main", [f"data_dir={Path(DIGITS).parent}", "trainer.max_epochs=3"]),
+    "run_clm": (
+        "tune.py:make_trainer",
+        ["--train_file", "run_clm.py", "--output_dir", "trained", "--max_steps", "60", "--use_cpu"],
+    ),
 }
 NEEDS = {"timm_digits": "timm"}
 
@@ -54,7 +60,7 @@ def enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Enter:
                 pytest.skip(f"{NEEDS[name]} cannot be imported: {error}")
         target, arguments = PROJECTS[name]
         shutil.copytree(HERE / name, tmp_path / name)
-        monkeypatch.chdir(tmp_path if ":" in target else tmp_path / name)
+        monkeypatch.chdir(tmp_path if target.startswith(name) else tmp_path / name)
         if name == "nanogpt":
             subprocess.run([sys.executable, "data/stdlib_char/prepare.py"], check=True)
         torch.set_num_threads(1)
@@ -115,6 +121,20 @@ def test_timm_s_model_mixup_and_optimizer(enter: Enter) -> None:
     assert report.baseline.registry_name == "adamw"
     assert report.reproducible_data  # Mixup draws from numpy
     assert len({g.decay_scale for g in report.groups}) == 2
+
+
+def test_a_lightning_hydra_template_is_entered_as_it_is(enter: Enter) -> None:
+    report = check(*enter("hydra_template"))
+    assert report.kind == "lightning"
+    assert report.settings.steps == 3 * 24
+    assert (report.baseline.optimizer, report.baseline.schedule) == ("Adam", "ReduceLROnPlateau")
+
+
+def test_run_clm_hands_over_its_trainer(enter: Enter) -> None:
+    report = check(*enter("run_clm"))
+    assert report.settings.steps == 60
+    assert report.tokens_per_batch == 8 * 32
+    assert report.baseline.registry_name == "adamw"
 
 
 @pytest.mark.long
