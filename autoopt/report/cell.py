@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from autoopt.records import Recommendation
 from autoopt.report import rate_svg, snippets, words
+from autoopt.report.templating import page
 
 
 def html(rec: Recommendation) -> str:
     """The HTML; text takes the colour of what is around it, so a dark theme and a light one both fit."""
     metric = rec.settings.metric
-    return _template().render(
+    return page("cell.html.j2").render(
         rec=rec,
         metric=metric[0] if metric else None,
         # The rate is what one looks for.
@@ -26,21 +24,3 @@ def html(rec: Recommendation) -> str:
         rate_of=lambda row: words.rate_of(row, rec),
         name_of=lambda name: words.name_of(name, rec),
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("autoopt.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    environment.filters |= {
-        "number": words.number,
-        "scaled": words.scaled,
-        "duration": words.duration,
-        "interval": words.interval,
-    }
-    return environment.get_template("cell.html.j2")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from autoopt.options import steps_of
 from autoopt.records import Recommendation, TrialResult
 from autoopt.report import plots, recipe, snippets, speed, story, words
+from autoopt.report.templating import page
 
 _TITLES = {
     "rates": "Loss against learning rate",
@@ -31,23 +31,8 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         results: every trial, for the plots.
         script: the text of train.py, where there is one.
     """
-    environment = Environment(
-        loader=PackageLoader("autoopt.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    environment.filters |= {
-        "number": words.number,
-        "scaled": words.scaled,
-        "duration": words.duration,
-        "interval": words.interval,
-        "promised": words.promised,
-        "steps": words.steps,
-    }
     figures = plots.all_figures(rec, results)
-    return environment.get_template("report.html.j2").render(
+    return page("report.html.j2").render(
         rec=rec,
         blocks=[
             ("paste", "Paste into your script", snippets.snippet(rec).text),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from autoopt.records import Recommendation
 from autoopt.report import script as scripts
 from autoopt.report.snippets import facts
-from autoopt.report.snippets.text import doc, literal
+from autoopt.report.templating import code
 
 
 def script(rec: Recommendation, folder: str | Path, target: str | None = None) -> str:
@@ -21,17 +19,8 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         folder: where the script will lie; it finds the user's file relative to itself.
         target: the user's file; by default what was profiled.
     """
-    environment = Environment(
-        loader=PackageLoader("autoopt.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # it is Python: values from outside go through `py` or `doc`
-    )
-    environment.filters |= {"py": literal, "doc": doc}
     choice, named = rec.recommendation, target or rec.workload.target
-    return environment.get_template("loop.py.j2").render(
+    return code("loop.py.j2").render(
         rec=rec,
         choice=choice,
         hyper=dict(choice.hyper) if choice.tuned or not facts.keeps_optimizer(rec) else {},

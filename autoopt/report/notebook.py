@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from autoopt.records import Event, RunEnded, RunResumed, RunStarted
@@ -129,17 +128,7 @@ class View:
         )
 
 
-@cache
 def _template() -> Template:
-    # Not at the top: a terminal needs none of it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from autoopt.report.templating import page  # not at the top: a terminal needs none of it
 
-    environment = Environment(
-        loader=PackageLoader("autoopt.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    environment.filters["duration"] = duration
-    return environment.get_template("progress.html.j2")
+    return page("progress.html.j2")

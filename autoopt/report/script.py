@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from autoopt import options
 from autoopt.errors import UsageError
 from autoopt.records import BASELINE, Recommendation
@@ -25,7 +23,7 @@ from autoopt.report.snippets.facts import (
     table_name,
     target_arguments,
 )
-from autoopt.report.snippets.text import doc, literal
+from autoopt.report.templating import code
 
 
 def script(rec: Recommendation, folder: str | Path, target: str | None = None) -> str:
@@ -44,18 +42,9 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
             "What was passed to choose() lives in your program, so there is no file for a script to import.",
             "Use recommendation.build(model) there.",
         )
-    environment = Environment(
-        loader=PackageLoader("autoopt.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # it is Python: values from outside go through `py` or `doc`
-    )
-    environment.filters |= {"py": literal, "doc": doc}
     choice = rec.recommendation
     class_name = choice.class_.partition(":")[2]
-    return environment.get_template("train.py.j2").render(
+    return code("train.py.j2").render(
         rec=rec,
         choice=choice,
         imports=_imports(rec),

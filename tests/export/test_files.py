@@ -134,14 +134,14 @@ def test_ctrl_c_in_a_real_process_leaves_nothing(folder: Path, tmp_path: Path) -
     code = """
 import sys
 from autoopt.cli.main import run
-from autoopt.export import csv_file
+from autoopt.export import tables
 def rows(_):
     print("writing", flush=True)
     import time
     while True:
         yield [1]
         time.sleep(0.01)
-csv_file.curves = lambda run: ({name: 1 for name in csv_file.CURVES} for _ in rows(run))
+tables.curves = lambda run: ({name: 1 for name in tables.CURVES} for _ in rows(run))
 sys.exit(run(["export", sys.argv[1], "--csv", sys.argv[2]]))
 """
     process = subprocess.Popen(

@@ -25,7 +25,6 @@ class Open(Record):
     node: str = Field(description="Ray's id of it, in hexadecimal")
     cpus: float = Field(ge=0)
     gpus: float = Field(ge=0)
-    threads: int = Field(ge=1)
 
 
 class Node(Record):

@@ -143,7 +143,7 @@ class ClusterPool:
 
     def _launch(self, slot: int, request: Load) -> Process:
         take = self._share
-        order = Open(node=self._places[slot], cpus=take.cpus, gpus=take.gpus, threads=request.threads)
+        order = Open(node=self._places[slot], cpus=take.cpus, gpus=take.gpus)
         return RemoteProcess(self._gateway, order, request)
 
     def _free(self, nodes: Sequence[Node]) -> list[str]:

@@ -19,7 +19,7 @@ from autoopt.trials.process import Process, Reply, environment_of_worker
 from autoopt.trials.protocol import Ended, Lines, Load, encode
 
 _LEAVE_SECONDS = 10.0
-_WRONG_TOKEN = ("InvalidAuthToken", "Unauthenticated")
+_WRONG_TOKEN = (b"InvalidAuthToken", b"Unauthenticated")
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes 127.0.0.1 for this machine's outer address, where a head that listens on the loopback alone is not found."""
 
@@ -46,6 +46,7 @@ class Gateway:
         log.parent.mkdir(parents=True, exist_ok=True)
         mine, theirs = socket.socketpair()
         with log.open("ab") as output, theirs:
+            self._log_start = output.tell()  # a run that goes on has what an earlier cluster said in it
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "autoopt.trials.cluster.bridge", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -58,10 +59,6 @@ class Gateway:
         self._door = mine
         mine.sendall(encode(order))
         mine.setblocking(False)
-
-    def fileno(self) -> int:
-        """Readable when there is news (for `selectors`)."""
-        return self._door.fileno()
 
     def nodes(self) -> list[Node] | None:
         """The machines there are now, where that has changed.
@@ -81,7 +78,7 @@ class Gateway:
         for news in self._news:
             if isinstance(news, Refused):
                 # Why it did not connect Ray says in its log alone.
-                if any(word in self._log.read_text(errors="replace") for word in _WRONG_TOKEN):
+                if any(word in self._log.read_bytes()[self._log_start :] for word in _WRONG_TOKEN):
                     raise WorkerError(
                         f"The cluster at {self.address} refused this token.",
                         "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its head's token.",
