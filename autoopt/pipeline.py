@@ -179,7 +179,7 @@ def choose(
         from autoopt.workload import from_callables, from_lightning
         from autoopt.workload.entry import placed
         from autoopt.workload.hf_trainer import is_trainer
-        from autoopt.workload.lightning import is_data, is_module, is_module_class
+        from autoopt.workload.lightning_kinds import is_data, is_module, is_module_class
 
         named = str(checkpoint) if isinstance(checkpoint, str | Path) else None
         settings = Flags(steps=steps, checkpoint=named, **flags)

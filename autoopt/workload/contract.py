@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autoopt.errors import WorkloadError
 from autoopt.workload import entrypoint, hf_trainer, lightning
+from autoopt.workload import lightning_kinds as kinds
 from autoopt.workload import trainer as trainers
 from autoopt.workload.lightning import Adapter
 
@@ -87,11 +88,11 @@ def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Con
     constants = {name: names[name] for name in CONSTANTS if name in names}
     if _is_lightning(source):
         given = trainers.read(trainer, label)
-        made = source if again is None or not lightning.is_module(source) else _module_of(again)
+        made = source if again is None or not kinds.is_module(source) else _module_of(again)
         kind = source if isinstance(source, type) else type(source)
         return _lightning(Adapter(made, datamodule, label, given, kind=kind), names, constants, label)
     if "build_model" not in names and isinstance(source, ModuleType):
-        found = lightning.find(source, label)
+        found = kinds.find(source, label)
         if found is not None:
             return _lightning(Adapter(*found, label), names, constants, label)
         if (its := hf_trainer.find(source, label)) is not None:
@@ -118,7 +119,7 @@ def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Con
 
 def complete(contract: Contract, model: nn.Module) -> None:
     """Fills in what the built model itself brings: Lightning's steps, or `.loss` of a Hugging Face model."""
-    if lightning.is_module(model) and contract.lightning is None:
+    if kinds.is_module(model) and contract.lightning is None:
         adapter = Adapter(model, None, contract.label)
         given = {
             name: getattr(contract, name)
@@ -215,7 +216,7 @@ def of_lightning(
 
 
 def _is_lightning(value: Any) -> bool:
-    return lightning.is_module(value) or lightning.is_module_class(value)
+    return kinds.is_module(value) or kinds.is_module_class(value)
 
 
 def _parts(source: Sequence[Any], label: str) -> tuple[Any, Any, Any]:

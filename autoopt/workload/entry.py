@@ -13,7 +13,8 @@ from torch import nn
 from autoopt.errors import UsageError, WorkloadError
 from autoopt.records import Flags
 from autoopt.workload import checkpoint as checkpoints
-from autoopt.workload import contract, hf_trainer, lightning, own_loop
+from autoopt.workload import contract, hf_trainer, own_loop
+from autoopt.workload import lightning_kinds as kinds
 from autoopt.workload.attributes import Attributes
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
@@ -159,10 +160,10 @@ def from_lightning(
         WorkloadError: the module cannot be copied, or something of the contract is missing or unusable.
     """
     guard, begun = Guard(), False
-    if lightning.is_module(module):
-        begun = lightning.is_under_way(module)
+    if kinds.is_module(module):
+        begun = kinds.is_under_way(module)
         module = _copied(module)
-    if lightning.is_data(data) and not isinstance(data, type):
+    if kinds.is_data(data) and not isinstance(data, type):
         guard.watch_attributes(Attributes([data]))
     given = contract.of_lightning(module, data, val, trainer, metric, "choose()", begun)
     try:

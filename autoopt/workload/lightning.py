@@ -1,6 +1,5 @@
 """A LightningModule held to the contract. Trainings and evaluations run in a real Trainer; single steps, which are
-measured, call the module's own `training_step`. Lightning is never imported from here: only when the user's file has
-imported it can there be a LightningModule."""
+measured, call the module's own `training_step`."""
 
 from __future__ import annotations
 
@@ -9,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +19,7 @@ from autoopt.workload import trainer as trainers
 from autoopt.workload.attributes import Attributes
 from autoopt.workload.context import Context, positional
 from autoopt.workload.data import samples
+from autoopt.workload.lightning_kinds import is_data, is_module, overrides
 from autoopt.workload.scoring import eval_mode
 
 if TYPE_CHECKING:
@@ -28,61 +27,6 @@ if TYPE_CHECKING:
 
 _TAKEN = ("prepare_data", "setup", "configure_model", "teardown")
 """Hooks that are called once for each module that is built, and not by each Trainer."""
-
-
-def _bases(name: str) -> tuple[type, ...]:
-    """The class `name` of every Lightning package that is imported."""
-    modules = (sys.modules.get(package) for package in trainers.PACKAGES)
-    return tuple({getattr(m, name) for m in modules if m is not None and hasattr(m, name)})
-
-
-def is_module(value: Any) -> bool:
-    """Whether `value` is a LightningModule instance."""
-    return isinstance(value, _bases("LightningModule"))
-
-
-def is_module_class(value: Any) -> bool:
-    """Whether `value` is a LightningModule class."""
-    return isinstance(value, type) and issubclass(value, _bases("LightningModule"))
-
-
-def is_under_way(module: Any) -> bool:
-    """Whether a Trainer runs the module at this moment."""
-    trainer = getattr(module, "_trainer", None)
-    return trainer is not None and getattr(trainer.state, "status", None) == "running"
-
-
-def is_data(value: Any) -> bool:
-    """Whether `value` is a LightningDataModule, or the class of one."""
-    bases = _bases("LightningDataModule")
-    return issubclass(value, bases) if isinstance(value, type) else isinstance(value, bases)
-
-
-def find(module: ModuleType, label: str) -> tuple[Any, Any] | None:
-    """The one LightningModule of a file (an instance before a class) and its DataModule, if any.
-
-    Raises WorkloadError when there are several to choose from.
-    """
-    source = _the_one(module, "LightningModule", label)
-    return None if source is None else (source, _the_one(module, "LightningDataModule", label))
-
-
-def _the_one(module: ModuleType, base: str, label: str) -> Any:
-    bases = _bases(base)
-    values = list(vars(module).values())
-    found = [v for v in values if isinstance(v, bases)]
-    if not found:
-        classes = [v for v in values if isinstance(v, type) and issubclass(v, bases)]
-        own = list(dict.fromkeys(c for c in classes if c.__module__ == module.__name__))
-        # A base class that another class of the file extends is not the one meant.
-        found = [c for c in own if not any(c is not d and issubclass(d, c) for d in own)]
-    if len(found) > 1:
-        names = ", ".join(v.__name__ if isinstance(v, type) else type(v).__name__ for v in found)
-        raise WorkloadError(
-            f"{label} has {len(found)} of {base}: {names}.",
-            "Say which is meant: write build_model() that returns it, or give the target as FILE:NAME.",
-        )
-    return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -182,16 +126,16 @@ class Adapter:
         return self._val if self._val is not None else self._loader("val_dataloader")
 
     def _loader(self, name: str) -> Callable[[], Any] | None:
-        if self._datamodule is not None and _overrides(type(self._datamodule), "LightningDataModule", name):
+        if self._datamodule is not None and overrides(type(self._datamodule), "LightningDataModule", name):
             return getattr(self._datamodule, name)  # type: ignore[no-any-return]
-        if _overrides(self._kind, "LightningModule", name):
+        if overrides(self._kind, "LightningModule", name):
             return lambda: getattr(self._current, name)()
         return None
 
     def configure_optimizers(self, model: nn.Module) -> Any:
         """What the module's `configure_optimizers` returns; None where it has none."""
         module = _unwrap(model)
-        if not _overrides(type(module), "LightningModule", "configure_optimizers"):
+        if not overrides(type(module), "LightningModule", "configure_optimizers"):
             return None
         return module.configure_optimizers()
 
@@ -204,7 +148,7 @@ class Adapter:
         """The batch as the hooks around its transfer make it; it is on the device already."""
         module, data = _unwrap(model), self._datamodule
         for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
-            own = data is not None and _overrides(type(data), "LightningDataModule", name)
+            own = data is not None and overrides(type(data), "LightningDataModule", name)
             batch = getattr(data if own else module, name)(batch, 0)
         return batch
 
@@ -247,16 +191,16 @@ class Adapter:
         """
         module, package = _unwrap(model), trainers.package_of(_unwrap(model))
         methods: dict[str, Any] = {"configure_optimizers": lambda: run.configured}
-        if _overrides(type(module), "LightningModule", "configure_callbacks"):
+        if overrides(type(module), "LightningModule", "configure_callbacks"):
             own, dropped = trainers.part(_as_list(module.configure_callbacks()))
             methods["configure_callbacks"] = lambda: own
             if dropped:
                 self.notes.append(trainers.without(dropped))
-        if _overrides(type(module), "LightningModule", "lr_scheduler_step"):
+        if overrides(type(module), "LightningModule", "lr_scheduler_step"):
             methods["lr_scheduler_step"] = _step_scheduler  # theirs steps their own scheduler
         if run.step is not None:
             methods["training_step"] = run.step
-        if run.backward is not None and not _overrides(type(module), "LightningModule", "backward"):
+        if run.backward is not None and not overrides(type(module), "LightningModule", "backward"):
             methods["backward"] = run.backward
         accumulate = run.settings.accumulate
         self._trainer = trainers.make(
@@ -281,7 +225,7 @@ class Adapter:
         name with "loss" in it), else that of training_step in eval mode.
         """
         module = _unwrap(model)
-        if not _overrides(type(module), "LightningModule", "validation_step"):
+        if not overrides(type(module), "LightningModule", "validation_step"):
             return self._by_training_step(model, batches), {}
         package, losses = trainers.package_of(module), _Losses()
         trainer = self._trainer or trainers.make(
@@ -441,12 +385,6 @@ def _construct(kind: Any, label: str) -> Any:
             "Give its arguments defaults, or write build_model() that returns one.",
         ) from error
     return kind()
-
-
-def _overrides(kind: type, base: str, name: str) -> bool:
-    return all(
-        getattr(kind, name, None) is not getattr(b, name, None) for b in _bases(base) if issubclass(kind, b)
-    )
 
 
 def _unwrap(model: Any) -> Any:
