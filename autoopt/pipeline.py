@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt import policy as policies
-from autoopt.errors import UsageError
 from autoopt.job import Job, default_out, make_job
 from autoopt.records import Cluster, Flags, Recommendation
 from autoopt.sitting import TIMING_SHARE, run_job
@@ -176,10 +175,7 @@ def choose(
         from autoopt.report import console, handover
         from autoopt.trials.engine import WorkloadEngine
         from autoopt.trials.inprocess import InProcess
-        from autoopt.workload import from_callables, from_lightning
-        from autoopt.workload.entry import placed
-        from autoopt.workload.hf_trainer import is_trainer
-        from autoopt.workload.lightning_kinds import is_data, is_module, is_module_class
+        from autoopt.workload.entry import from_objects, placed
 
         named = str(checkpoint) if isinstance(checkpoint, str | Path) else None
         settings = Flags(steps=steps, checkpoint=named, **flags)
@@ -198,33 +194,18 @@ def choose(
         job.observer = stack.enter_context(console.observer(quiet=not progress))
         if out is None:
             job.out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoopt-"))) / "run"
-        framework = is_module(model) or is_module_class(model) or is_trainer(model)
-        if framework and checkpoint is not None:
-            raise UsageError(
-                "checkpoint= does not go with a LightningModule or a Trainer: its own loop would have to restore it.",
-                "Give the plain nn.Module with its loader and loss, or a model.py with build_model() and --checkpoint.",
-            )
-        if is_module(model) or is_module_class(model) or is_data(train) or trainer is not None:
-            if loss is not None or configure_optimizers is not None:
-                raise UsageError(
-                    "A LightningModule has its own loss and optimizer.",
-                    "Leave out loss= and configure_optimizers=.",
-                )
-            workload = from_lightning(
-                model, train, val=val, trainer=trainer, metric=metric, flags=settings, device=chosen.name
-            )
-        else:
-            workload = from_callables(
-                model=model,
-                train=train,
-                loss=loss,
-                val=val,
-                configure_optimizers=configure_optimizers,
-                metric=metric,
-                flags=settings,
-                device=chosen.name,
-                checkpoint=checkpoint,
-            )
+        workload = from_objects(
+            model,
+            train,
+            loss=loss,
+            val=val,
+            trainer=trainer,
+            metric=metric,
+            configure_optimizers=configure_optimizers,
+            flags=settings,
+            device=chosen.name,
+            checkpoint=checkpoint,
+        )
         stack.callback(workload.close)
         engine = partial(WorkloadEngine, timing_seconds=TIMING_SHARE * job.budget)
         found = run_job(job, runner=InProcess(workload, engine))

@@ -74,6 +74,53 @@ def load_any(
     return workload
 
 
+def from_objects(
+    model: Any,
+    train: Any,
+    *,
+    loss: Callable[..., Any] | None,
+    val: Any,
+    trainer: Any,
+    metric: tuple[str, str] | None,
+    configure_optimizers: Callable[..., Any] | None,
+    flags: Flags,
+    device: str,
+    checkpoint: Any,
+) -> Workload:
+    """A workload of whatever `choose` was given: a LightningModule, a `transformers.Trainer`, or a module with its loss.
+
+    Raises:
+        UsageError: things that do not go together.
+        WorkloadError: something of the contract is missing or unusable.
+    """
+    lightnings = kinds.is_module(model) or kinds.is_module_class(model)
+    if checkpoint is not None and (lightnings or hf_trainer.is_trainer(model)):
+        raise UsageError(
+            "checkpoint= does not go with a LightningModule or a Trainer: its own loop would have to restore it.",
+            "Give the plain nn.Module with its loader and loss, or a model.py with build_model() and --checkpoint.",
+        )
+    if lightnings or kinds.is_data(train) or trainer is not None:
+        if loss is not None or configure_optimizers is not None:
+            raise UsageError(
+                "A LightningModule has its own loss and optimizer.",
+                "Leave out loss= and configure_optimizers=.",
+            )
+        return from_lightning(
+            model, train, val=val, trainer=trainer, metric=metric, flags=flags, device=device
+        )
+    return from_callables(
+        model=model,
+        train=train,
+        loss=loss,
+        val=val,
+        configure_optimizers=configure_optimizers,
+        metric=metric,
+        flags=flags,
+        device=device,
+        checkpoint=checkpoint,
+    )
+
+
 def from_callables(
     *,
     model: nn.Module | Callable[..., nn.Module] | Any,
