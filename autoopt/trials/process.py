@@ -9,7 +9,7 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -48,11 +48,8 @@ class Process:
 
     def __init__(self, request: Load, log: Path, environment: Mapping[str, str]) -> None:
         self._log = log
-        self._lines = Lines()
-        self._ended = False
-        commands, self._commands = os.pipe()
-        self._replies, replies = os.pipe()
-        try:
+
+        def start(commands: int, replies: int) -> None:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as output:
                 self._log_start = output.tell()
@@ -66,6 +63,17 @@ class Process:
                     pass_fds=(commands, replies),
                     start_new_session=True,  # Ctrl-C in the terminal is the coordinator's to handle
                 )
+
+        self._connect(start, request)
+
+    def _connect(self, start: Callable[[int, int], None], request: Load) -> None:
+        """Makes the two pipes, has a worker started on its ends of them (commands, replies), and sends the first command."""
+        self._lines = Lines()
+        self._ended = False
+        commands, self._commands = os.pipe()
+        self._replies, replies = os.pipe()
+        try:
+            start(commands, replies)
         except BaseException:
             os.close(self._commands)
             os.close(self._replies)

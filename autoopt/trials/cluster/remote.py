@@ -128,23 +128,8 @@ class RemoteProcess(Process):
     """
 
     def __init__(self, gateway: Gateway, order: Open, request: Load) -> None:
-        self._lines = Lines()
-        self._ended = False
         self._tail = ""
-        commands, self._commands = os.pipe()
-        self._replies, replies = os.pipe()
-        try:
-            gateway.open(order, commands, replies)
-        except OSError:
-            os.close(self._commands)
-            os.close(self._replies)
-            self._commands = self._replies = -1
-            raise
-        finally:
-            os.close(commands)
-            os.close(replies)
-        os.set_blocking(self._replies, False)
-        self.send(request)
+        self._connect(lambda commands, replies: gateway.open(order, commands, replies), request)
 
     @property
     def pid(self) -> int:
