@@ -12,8 +12,9 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from autoopt.errors import WorkloadError
@@ -105,17 +106,29 @@ def _open_file(target: str, path: Path, args: Sequence[str]) -> Project:
         with code.running(f"importing {path.name}"), without_training(path.name, code.root):
             if "." in name:
                 importlib.import_module(name.rpartition(".")[0])
-            spec = importlib.util.spec_from_file_location(name, file)
-            assert spec is not None  # a .py file has a spec and a loader
-            assert spec.loader is not None
+            loader = _FromSource(name, str(file))
+            spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+            assert spec is not None  # a loader was given
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
     except BaseException:
         project.undo()
         raise
     project.module = project.source = module
     return project
+
+
+class _FromSource(SourceFileLoader):
+    """Runs what stands in the file: bytecode of it may be that of an earlier text.
+
+    Python takes bytecode for current when the file's size and its second are the same: an edit of one digit within
+    a second of the last run would not be seen, while digests, which read the file, say that it changed.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def _name_for(file: Path, code: UserCode) -> tuple[str, list[str]]:

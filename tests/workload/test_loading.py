@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import py_compile
 import queue
 import sys
 from pathlib import Path
@@ -44,6 +46,17 @@ def test_sibling_import_argv_and_working_directory(tmp_path, open_):
     assert sys.argv == argv
     assert sys.modules["model"] is module
     assert sys.path[0] == str(tmp_path)
+
+
+def test_bytecode_of_an_earlier_text_is_not_run(tmp_path, open_):
+    target = Path(write(tmp_path, "X = 1"))
+    os.utime(target, (10**9, 10**9))
+    py_compile.compile(str(target))
+    target.write_text(target.read_text().replace("X = 1", "X = 2"))
+    os.utime(
+        target, (10**9, 10**9)
+    )  # the same second, the same size: Python's own import takes the old bytecode
+    assert open_(str(target)).source.X == 2
 
 
 def test_undo_leaves_no_trace(tmp_path):
