@@ -72,4 +72,4 @@ def test_a_users_plain_sgd_lends_ours_its_decay_but_not_its_lack_of_momentum() -
     start = made.arms["sgd"].start
     assert (start["momentum"], start["weight_decay"]) == (0.9, 1e-4)
     build.build(registry.get("sgd"), groups.split(nn.Linear(2, 2)), start)  # torch takes it
-    assert made.field._own is None, "nor is it believed to be ours"
+    assert made.field.own is None, "nor is it believed to be ours"
