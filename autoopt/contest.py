@@ -143,7 +143,7 @@ def prepare(
         layout,
         plan,
         costs,
-        score.make(_no_training(report), settings.metric, done),
+        score.make(_no_training(report), settings.metric, done, settings.metric_best),
         Prior(knowledge.shipped() if known is None else known, usual, report.trainable),
         total=settings.steps,
         deadline=deadline,
