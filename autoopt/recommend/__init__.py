@@ -18,6 +18,7 @@ from autoopt.recommend.rate_curves import rate_curves
 from autoopt.recommend.refusals import nothing_usable, refuse_if_nothing_is_within
 from autoopt.recommend.rounds import rounds
 from autoopt.recommend.rows import rows
+from autoopt.recommend.untried import favourite, untried
 from autoopt.recommend.untuned import untuned
 from autoopt.records import BASELINE, Choice, Confidence, Outcome, Recommendation
 from autoopt.tuning import options as offered
@@ -58,6 +59,8 @@ def recommend(e: Evidence) -> Recommendation:
         tie_order=e.policy.tie_order,
         leave_at=_LEAVE_OWN_AT if e.report.baseline.source == "configure_optimizers" else 0.5,
     )
+    if (found := favourite(e, verdict)) is not None:
+        return untried(e, verdict, *found)
     choice, notes = _carried(e, verdict)
     promised = promise(
         # What a loop of the user's own reports beside a metric (the loss of a policy, of a generator) promises nothing.

@@ -136,6 +136,11 @@ class Field:
         """The belief without earlier runs."""
         return Field(self.prior, self.arms, self.total, self.own, paired=self._paired).view()
 
+    def everybody(self) -> View:
+        """The belief about all optimizers, also those whose options were forgotten."""
+        runs = self._earlier.runs
+        return Field(self.prior, self.arms, self.total, self.own, runs, paired=self._paired).view()
+
     def remembered(self) -> list[int]:
         """Trials of each earlier run that inform the belief."""
         memory = self._earlier
