@@ -81,8 +81,8 @@ def _against(e: Evidence, verdict: Verdict, chosen: Key, own: Key, what: str) ->
         from_tuning=tuning,
         from_switching=switching,
         paired=gap.paired,
-        sentence=f"{begin}: {what} {words(yours)} -> {words(ours)} {_where(e, chosen, own, steps)} "
-        f"[{words(low)}, {words(high)}]{parts}; by all trials {doubt}{_better(e, sure)}",
+        sentence=f"{begin}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts} "
+        f"({_where(e, chosen, own, steps)}); over all trials {doubt}{_better(e, sure)}",
     )
 
 
@@ -103,8 +103,8 @@ def _where(e: Evidence, chosen: Key, own: Key, steps: int) -> str:
     """What the two losses were measured on."""
     number, fresh = len(_seeds(e, chosen, own, steps)), bool(_fresh(e, chosen, own, steps))
     kind = "fresh seed" if fresh else "seed"
-    on = f"on {number} {kind}{'s' * (number > 1)} alone" if number else "on seeds of their own"
-    return on if steps >= e.total else f"{on} after {steps} of {e.total} steps"
+    on = f"{number} {kind}{'s' * (number > 1)}" if number else "seeds of their own"
+    return on if steps >= e.total else f"{on}, after {steps} of {e.total} steps"
 
 
 def _shared_length(e: Evidence, key: Key, own: Key) -> int | None:

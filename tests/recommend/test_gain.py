@@ -32,7 +32,8 @@ def test_a_pair_of_fresh_seeds_is_evidence_and_no_second_verdict() -> None:
     assert gain.chosen is not None
     assert gain.yours is not None
     assert gain.chosen > gain.yours, "what the pair saw is told as it was"
-    assert "loss 0.43 -> 0.44 on 1 fresh seed alone [" in sentence
+    assert "loss 0.43 -> 0.44 [" in sentence
+    assert "(1 fresh seed); over all trials better" in sentence
     assert gain.probability is not None
     assert gain.probability > 0.9, "four pairs of the tuning say otherwise"
     assert "not decided" not in sentence
@@ -54,7 +55,8 @@ def test_what_is_less_than_nine_in_ten_is_not_decided() -> None:
     assert gain.probability is not None
     assert 0.5 <= gain.probability < 0.9
     assert (
-        f"by all trials not decided, better with {100 * gain.probability:.0f} % probability" in gain.sentence
+        f"over all trials not decided, better with {100 * gain.probability:.0f} % probability"
+        in gain.sentence
     )
 
 
@@ -64,7 +66,7 @@ def test_a_pair_of_short_trials_says_that_it_is_one() -> None:
     tell(planner, BASELINE, 0.5, steps=250)
     tell(planner, "muon", 0.3, steps=250)
     sentence = recommend(evidence(machine, planner)).against_yours.sentence
-    assert "-> 0.3 on 1 seed alone after 250 of 1000 steps [" in sentence
+    assert "(1 seed, after 250 of 1000 steps)" in sentence
 
 
 def test_what_was_not_tried_here_is_judged_by_what_it_was_elsewhere() -> None:
