@@ -46,7 +46,7 @@ def untuned(e: Evidence) -> Recommendation:
             sentence=f"not tuned: {why}; {what} is handed on as it is",
         ),
         confidence=Confidence(label="low", reasons=["nothing was measured"]),
-        reason=f"Not tuned: {what}, because {why}." + beside(e, hyper),
+        reason=f"Not tuned: {what.rstrip(',')}, because {why}." + beside(e, hyper),
         optimizers=[Row(optimizer=n, status="not tried", reason=why) for n in e.specs],
         cut=e.planner.plan.cut,
         notes=e.notes,
