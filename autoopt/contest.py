@@ -118,14 +118,24 @@ def prepare(
         start, ranges = candidate.start(specs[name]), candidate.ranges(specs[name])
         if own and own[0] == name and report.baseline.source == "configure_optimizers":
             # What the user has set beside the rate stays until trials show better.
-            start |= {k: v for k, v in own[1].items() if k != "lr" and k in start}
+            kept = {k: v for k, v in own[1].items() if k != "lr" and k in start}
+            if _without_momentum(name, kept):
+                del kept["momentum"]  # torch's default, and none that Nesterov's momentum could be
+            start |= kept
         arms[name] = Arm(
             name, start | extra.start, ranges, ladders=options.ladders_of(specs[name], extra.ladders)
         )
     usual = {name: math.log10(arm.start["lr"]) for name, arm in arms.items() if "lr" in arm.start}
     # One that trains under other options is nothing that is believed of its class.
-    # Nor is one that goes on with its state anything that is believed of one that starts.
-    if own is None or own[0] not in arms or extra.start or report.checkpoint is not None:
+    # Nor is one that goes on with its state anything that is believed of one that starts. And the rates that suit
+    # SGD without momentum are some ten times those of the SGD that we know.
+    if (
+        own is None
+        or own[0] not in arms
+        or extra.start
+        or report.checkpoint is not None
+        or _without_momentum(*own)
+    ):
         own, usual[BASELINE] = None, math.log10(report.baseline.hyper.get("lr") or 1e-3)
     planner = Planner(
         arms,
@@ -133,7 +143,7 @@ def prepare(
         layout,
         plan,
         costs,
-        score.make(_no_training(report), settings.metric, done),
+        score.make(_no_training(report), settings.metric, done, settings.metric_best),
         Prior(knowledge.shipped() if known is None else known, usual, report.trainable),
         total=settings.steps,
         deadline=deadline,
@@ -167,6 +177,11 @@ def _own(report: WorkloadReport, specs: dict[str, OptimSpec]) -> tuple[str, Hype
     if name is None or name not in specs or "lr" not in report.baseline.hyper:
         return None
     return name, dict(report.baseline.hyper)
+
+
+def _without_momentum(name: str, hyper: Hyper) -> bool:
+    """Whether these are settings of a plain SGD, which is not the one of our table."""
+    return name == "sgd" and hyper.get("momentum") == 0
 
 
 def _epoch(report: WorkloadReport) -> int | None:

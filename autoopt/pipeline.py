@@ -115,7 +115,7 @@ def choose(
     *,
     val: Any = None,
     trainer: Any = None,
-    metric: tuple[str, str] | None = None,
+    metric: tuple[str, str] | tuple[str, str, float] | None = None,
     steps: int | None = None,
     budget: str | float = "5m",
     policy: str | Path = "balanced",
@@ -145,7 +145,8 @@ def choose(
         val: held-out batches like `train`; a share of `train` is held out when it is missing.
         trainer: of a LightningModule: its Trainer, which does not run, or a dict of a Trainer's arguments. Callbacks,
             precision, clipping, accumulation and the length of the run are taken from it.
-        metric: of a LightningModule: what is compared, a key that it logs in validation: `("val_acc", "max")`.
+        metric: of a LightningModule: what is compared, a key that it logs in validation: `("val_acc", "max")`, or
+            `("val_acc", "max", 100)` where 100 is the best that it can be.
         steps: optimizer steps of the real run (1000 unless given).
         budget, policy, limit, optimizers, device, seed: as in `profile`.
         out: where to write the four files; nothing is kept unless given.

@@ -117,7 +117,12 @@ def tell(
         told.append(
             earlier(
                 run.results,
-                make(report.initial_loss if same else run.report.initial_loss, ours, run.results),
+                make(
+                    report.initial_loss if same else run.report.initial_loss,
+                    ours,
+                    run.results,
+                    report.settings.metric_best,
+                ),
                 run.report.settings.steps,
                 own=own,
                 parameters=run.report.trainable,

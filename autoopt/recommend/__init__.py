@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Literal
 
 from autoopt import options
-from autoopt.recommend import midrun
+from autoopt.recommend import believed, midrun
 from autoopt.recommend.account import account
 from autoopt.recommend.assumed import assumed
 from autoopt.recommend.evidence import Evidence, paired
@@ -19,13 +18,11 @@ from autoopt.recommend.rate_curves import rate_curves
 from autoopt.recommend.refusals import nothing_usable, refuse_if_nothing_is_within
 from autoopt.recommend.rounds import rounds
 from autoopt.recommend.rows import rows
+from autoopt.recommend.untried import favourite, untried
 from autoopt.recommend.untuned import untuned
 from autoopt.records import BASELINE, Choice, Confidence, Outcome, Recommendation
 from autoopt.tuning import options as offered
-from autoopt.tuning.arm import Key
-from autoopt.tuning.field import Option
-from autoopt.tuning.ranking import Difference
-from autoopt.tuning.verdict import Candidate, Verdict, at_equal_time, decide
+from autoopt.tuning.verdict import Candidate, Verdict, decide
 
 __all__ = ["Evidence", "paired", "recommend"]
 
@@ -57,11 +54,13 @@ def recommend(e: Evidence) -> Recommendation:
         raise nothing_usable(e)
     verdict = decide(
         candidates,
-        lambda a, b: _gap(e, a, b),
+        lambda a, b: believed.difference(e, a.key, b.key),
         tolerance=e.policy.tolerance,
         tie_order=e.policy.tie_order,
         leave_at=_LEAVE_OWN_AT if e.report.baseline.source == "configure_optimizers" else 0.5,
     )
+    if (found := favourite(e, verdict)) is not None:
+        return untried(e, verdict, *found)
     choice, notes = _carried(e, verdict)
     promised = promise(
         # What a loop of the user's own reports beside a metric (the loss of a policy, of a generator) promises nothing.
@@ -107,31 +106,15 @@ def _candidates(e: Evidence) -> list[Candidate]:
             continue
         own = e.alike(name, option.key)
         cost = {"time": e.pace(name, option.key), "memory": largest(r.peak_bytes for r in own)}
-        found.append(Candidate(option.key, e.planner.worth(option) + _time_shift(e, option.key), cost))
+        found.append(
+            Candidate(option.key, e.planner.worth(option) + believed.time_shift(e, option.key), cost)
+        )
     return found
-
-
-def _gap(e: Evidence, a: Candidate, b: Candidate) -> Difference:
-    """y of a less y of b in the real run, or after equal time where the policy decides by that."""
-    gap = e.planner.view.difference(_option(a.key), _option(b.key))
-    return replace(gap, mean=gap.mean + _time_shift(e, a.key) - _time_shift(e, b.key))
-
-
-def _option(key: Key) -> Option:
-    return Option(key[0], dict(key[1]))
-
-
-def _time_shift(e: Evidence, key: Key) -> float:
-    """What y gains or loses when this configuration trains for as many seconds as AdamW would; 0 at equal samples."""
-    slope, mine = e.slope(key[0]), e.pace(key[0], key)
-    if e.policy.objective != "loss_at_time" or slope is None or not mine:
-        return 0.0
-    return at_equal_time(0.0, slope, mine, e.pace("adamw") or e.planner.plan.step_seconds)
 
 
 def _carried(e: Evidence, verdict: Verdict) -> tuple[Choice, list[str]]:
     """The choice at the real run's length, and what the user should know about how it got there."""
-    option, notes = _option(verdict.chosen.key), list[str]()
+    option, notes = believed.option(verdict.chosen.key), list[str]()
     arm = e.planner.arms[option.optimizer]
     if not arm.tunable:
         return handed_on(e, option.optimizer, option.hyper, None, tuned=True), notes
@@ -161,7 +144,7 @@ def _confidence(e: Evidence, verdict: Verdict) -> Confidence:
     chosen = e.stand_in(verdict.chosen.key)
     share, fresh = (e.length(chosen) or 0) / e.total, e.fresh(chosen)
     seeds = len(e.used(chosen))
-    close = e.planner.view.within(_option(verdict.chosen.key), _CLOSE)
+    close = e.planner.view.within(believed.option(verdict.chosen.key), _CLOSE)
     reasons = [
         "its trials have the length of the real run"
         if share >= 1
@@ -195,9 +178,17 @@ def _reason(e: Evidence, verdict: Verdict) -> str:
         return f"{name} ties with {e.title(lowest.key[0])} within {100 * e.policy.tolerance:.3g} % and is cheaper."
     inferred = "" if (e.steps or 0) >= e.total else f", inferred from trials of at most {e.steps}"
     at = f"after {e.total} steps{inferred}"
-    rivals = sorted((gap.mean, key) for key, gap in verdict.gaps.items() if key[0] != chosen.key[0])
+    # Against the user's own the first line has said it.
+    rivals = sorted(
+        (gap.mean, key) for key, gap in verdict.gaps.items() if key[0] not in (chosen.key[0], BASELINE)
+    )
+    what = f"expected {e.score.metric[0]}" if e.score.metric else "expected loss"
     if not rivals:
-        return f"{name} is the only optimizer with a finished trial."
-    second, what = rivals[0][1], f"expected {e.score.metric[0]}" if e.score.metric else "expected loss"
-    sure = 100 * (1 - verdict.gaps[second].probability_below(0.0))
-    return f"{name} has the best {what} {at}: better than {e.title(second[0])} with {sure:.0f} % probability."
+        return (
+            f"{name} has the best {what} {at}, and no other optimizer has a finished trial."
+            if verdict.gaps
+            else f"{name} is the only optimizer with a finished trial."
+        )
+    second = rivals[0][1]
+    sure = believed.percent(1 - verdict.gaps[second].probability_below(0.0))
+    return f"{name} has the best {what} {at}: better than {e.title(second[0])} with {sure} probability."

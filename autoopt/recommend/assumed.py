@@ -20,7 +20,20 @@ def assumed(e: Evidence) -> list[str]:
             f"validation used {seen} of {e.report.validation_batches} batches, the same for all, so as not to take more "
             "than a fifth of a trial's time"
         )
-    return [*notes, *unchanged(e), *_disturbed(e)]
+    return [*notes, *_percent(e), *unchanged(e), *_disturbed(e)]
+
+
+def _percent(e: Evidence) -> list[str]:
+    """A metric that may be one in percent, of which nobody has said so."""
+    metric, values = e.score.metric, [r.metric for r in e.planner.results if r.metric is not None]
+    if metric is None or metric[1] != "max" or e.score.best is not None:
+        return []
+    if not values or max(values) <= 1 or not all(0 <= value <= 100 for value in values):
+        return []
+    return [
+        f"{metric[0]} was compared by its size: if 100 is the best that it can be, say METRIC = "
+        f'("{metric[0]}", "max", 100), and it is compared by what it lacks of that (from 98 to 99 halves the error)'
+    ]
 
 
 def _disturbed(e: Evidence) -> list[str]:

@@ -1,10 +1,14 @@
-"""The answer to the user's question: is it better than mine, by how much, and what made the difference?"""
+"""The answer to the user's question: is it better than mine, by how much, and what made the difference?
+
+How sure that is, is one probability (`believed.difference`): of the real run, and from all trials. The losses beside it, and
+their interval, are its evidence: what was measured on the seeds that both ran.
+"""
 
 from __future__ import annotations
 
 import statistics
 
-from autoopt.recommend import midrun
+from autoopt.recommend import believed, midrun
 from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import words
 from autoopt.records import BASELINE, Gain, WorkloadReport
@@ -23,11 +27,14 @@ def gain(e: Evidence, verdict: Verdict) -> Gain:
     own = key_of(BASELINE, baseline.start) if baseline else None
     what = e.score.metric[0] if e.score.metric else "loss"
     if own is None or own not in e.scores or (own != chosen and _shared_length(e, chosen, own) is None):
+        sure = _untrained(e, verdict, own)
         return Gain(
             verdict="unknown",
             yours=None,
             chosen=_value(e, chosen),
-            sentence="against yours: not known, no length was trained with both",
+            probability=sure,
+            sentence="against yours: not known, no length was trained with both"
+            + ("" if sure is None else f"; by what it was elsewhere {_better(e, sure)}"),
         )
     if chosen == own:
         before = e.expected(own)
@@ -42,10 +49,11 @@ def gain(e: Evidence, verdict: Verdict) -> Gain:
             else f"keep what you have ({_named(e.report)}): {what} {words(_value(e, own))}, and nothing "
             "that was tried is shown to be better",
         )
-    return _against(e, chosen, own, what)
+    return _against(e, verdict, chosen, own, what)
 
 
-def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
+def _against(e: Evidence, verdict: Verdict, chosen: Key, own: Key, what: str) -> Gain:
+    steps = _shared_length(e, chosen, own) or e.total
     gap, base = _compare(e, chosen, own)
     yours, ours = e.score.unit(base), e.score.unit(base + gap.mean)
     middle = _tuned_own(e, chosen, own, base)
@@ -60,8 +68,8 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
         if middle is not None
         else ""
     )
-    sure = gap.probability_below(0.0)
-    doubt = "" if sure >= _SHOWN else f"; not decided, better with {100 * sure:.0f} % probability"
+    sure = believed.difference(e, verdict.chosen.key, own).probability_below(0.0)
+    doubt = "" if sure >= _SHOWN else "not decided, "
     begin = midrun.switch(e.report, same) if e.report.checkpoint else f"against {who}"
     return Gain(
         verdict="tune" if same else "switch",
@@ -69,17 +77,52 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
         chosen=ours,
         low=low,
         high=high,
+        probability=sure,
         from_tuning=tuning,
         from_switching=switching,
         paired=gap.paired,
-        sentence=f"{begin}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts}{doubt}",
+        sentence=f"{begin}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts} "
+        f"({_where(e, chosen, own, steps)}); over all trials {doubt}{_better(e, sure)}",
     )
+
+
+def _better(e: Evidence, probability: float) -> str:
+    """The one sentence on how sure it is."""
+    when = " after equal time" if e.policy.objective == "loss_at_time" else ""
+    return f"better{when} with {believed.percent(probability)} probability"
+
+
+def _untrained(e: Evidence, verdict: Verdict, own: Key | None) -> float | None:
+    """Probability of being better than a known optimizer that was not tried here; `None` where nothing is known of it."""
+    if own is None or e.planner.field.own is None or e.planner.arms[BASELINE].tried:
+        return None
+    return believed.difference(e, verdict.chosen.key, own).probability_below(0.0)
+
+
+def _where(e: Evidence, chosen: Key, own: Key, steps: int) -> str:
+    """What the two losses were measured on."""
+    number, fresh = len(_seeds(e, chosen, own, steps)), bool(_fresh(e, chosen, own, steps))
+    kind = "fresh seed" if fresh else "seed"
+    on = f"{number} {kind}{'s' * (number > 1)}" if number else "seeds of their own"
+    return on if steps >= e.total else f"{on}, after {steps} of {e.total} steps"
 
 
 def _shared_length(e: Evidence, key: Key, own: Key) -> int | None:
     """The longest length at which both have a score."""
     lengths = {r.spec.steps for r in e.planner.results}
     return max((n for n in lengths if {key, own} <= set(e.planner.race.scores(n))), default=None)
+
+
+def _fresh(e: Evidence, key: Key, own: Key, steps: int) -> set[int]:
+    """Fresh seeds that both ran at a length."""
+    scores = e.planner.race.scores(steps)
+    return {s for s in set(scores[key]) & set(scores[own]) if s >= e.planner.seed + FRESH_SEEDS}
+
+
+def _seeds(e: Evidence, key: Key, own: Key, steps: int) -> set[int]:
+    """Seeds that both are compared on at a length: fresh ones where there are any."""
+    scores = e.planner.race.scores(steps)
+    return _fresh(e, key, own, steps) or set(scores[key]) & set(scores[own])
 
 
 def _compare(e: Evidence, key: Key, own: Key) -> tuple[Difference, float]:
@@ -92,9 +135,7 @@ def _compare(e: Evidence, key: Key, own: Key) -> tuple[Difference, float]:
         raise ValueError("no length was trained with both")
     scores = e.planner.race.scores(steps)
     mine, theirs = scores[key], scores[own]
-    fresh = {s for s in set(mine) & set(theirs) if s >= e.planner.seed + FRESH_SEEDS}
-    shared = fresh or set(mine) & set(theirs)
-    if shared:
+    if shared := _seeds(e, key, own, steps):
         mine, theirs = {s: mine[s] for s in shared}, {s: theirs[s] for s in shared}
     return difference(mine, theirs, e.noise, e.paired), statistics.fmean(theirs.values())
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from autoopt import options
-from autoopt.optim.spec import Need
+from autoopt.optim.spec import Need, OptimSpec
 from autoopt.recommend.evidence import Evidence
 from autoopt.records import BASELINE, Choice, EffectiveBatch, Hyper, Settings
 from autoopt.schedule import warmup_steps
@@ -35,7 +37,7 @@ def handed_on(
     else:
         own = e.specs.get(base.registry_name or "")
         hyper = hyper or dict(base.hyper)
-        class_, arguments = (own.target, own.arguments(hyper)) if own else (base.optimizer, dict(hyper))
+        class_, arguments = (own.target, _of_theirs(own, hyper)) if own else (base.optimizer, dict(hyper))
     return Choice(
         optimizer=name,
         class_=class_,
@@ -54,6 +56,12 @@ def handed_on(
         tuned=tuned,
         effective_batch=_effective(e, settings),
     )
+
+
+def _of_theirs(spec: OptimSpec, hyper: Hyper) -> dict[str, Any]:
+    """Arguments of the user's own optimizer, of a class that we have: what they set, without what we would set."""
+    known = spec.arguments(hyper)
+    return {k: v for k, v in known.items() if k in hyper or (k == "betas" and "beta1" in hyper)}
 
 
 def _effective(e: Evidence, settings: Settings) -> EffectiveBatch:

@@ -6,6 +6,7 @@ import math
 import statistics
 from typing import Literal
 
+from autoopt.recommend.believed import percent
 from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import largest, ratio
 from autoopt.recommend.target import to_adamw
@@ -138,8 +139,8 @@ def _status(verdict: Verdict, arm: Arm, key: Key | None, over: str = "") -> tupl
         return "undecided", "never trained safely enough to be recommended"
     worse = 1 - gap.probability_below(0.0)
     if worse > _WORSE:
-        return "worse", f"worse than the best with {100 * worse:.0f} % probability"
-    return "undecided", f"worse than the best with only {100 * worse:.0f} % probability"
+        return "worse", f"worse than the best with {percent(worse)} probability"
+    return "undecided", f"worse than the best with only {percent(worse)} probability"
 
 
 def _at_equal_time(

@@ -29,14 +29,38 @@ def untuned(e: Evidence) -> Recommendation:
                 "Raise the limits, or give a larger --budget.",
             )
         name, hyper = best.optimizer, best.hyper
-    source = "by the earlier runs and on the networks" if e.planner.informed else "on the networks"
-    what = "your own optimizer" if own else f"{e.title(name)}, the best {source} that we measured,"
+    what = "your own optimizer" if own else f"{e.title(name)}, the best {source(e)} that we measured,"
     why = (
         "no trial of a sensible length fits the budget"
         if e.complete
         else "the run was stopped before a comparison"
     )
-    unknown = Expected(
+    return Recommendation(
+        **account(e),
+        recommendation=handed_on(e, name, hyper, None, tuned=False),
+        expected=unmeasured(e),
+        against_yours=Gain(
+            verdict="keep" if own else "unknown",
+            yours=None,
+            chosen=None,
+            sentence=f"not tuned: {why}; {what} is handed on as it is",
+        ),
+        confidence=Confidence(label="low", reasons=["nothing was measured"]),
+        reason=f"Not tuned: {what.rstrip(',')}, because {why}." + beside(e, hyper),
+        optimizers=[Row(optimizer=n, status="not tried", reason=why) for n in e.specs],
+        cut=e.planner.plan.cut,
+        notes=e.notes,
+    )
+
+
+def source(e: Evidence) -> str:
+    """What speaks for an optimizer that was not tried here."""
+    return "by the earlier runs and on the networks" if e.planner.informed else "on the networks"
+
+
+def unmeasured(e: Evidence) -> Expected:
+    """What is expected of an optimizer that was not tried here."""
+    return Expected(
         loss=None,
         low=None,
         high=None,
@@ -46,20 +70,4 @@ def untuned(e: Evidence) -> Recommendation:
         samples_per_second=None,
         state_bytes=None,
         peak_bytes=None,
-    )
-    return Recommendation(
-        **account(e),
-        recommendation=handed_on(e, name, hyper, None, tuned=False),
-        expected=unknown,
-        against_yours=Gain(
-            verdict="keep" if own else "unknown",
-            yours=None,
-            chosen=None,
-            sentence=f"not tuned: {why}; {what} is handed on as it is",
-        ),
-        confidence=Confidence(label="low", reasons=["nothing was measured"]),
-        reason=f"Not tuned: {what}, because {why}." + beside(e, hyper),
-        optimizers=[Row(optimizer=n, status="not tried", reason=why) for n in e.specs],
-        cut=e.planner.plan.cut,
-        notes=e.notes,
     )

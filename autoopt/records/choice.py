@@ -109,13 +109,19 @@ class Row(Record):
 
 
 class Gain(Record):
-    """Against the user's own optimizer; losses are means over the same seeds."""
+    """Against the user's own optimizer; losses are means over the same seeds.
+
+    How sure it is, is said by `probability`, from all trials. The losses and the interval are of the seeds that both ran.
+    """
 
     verdict: Literal["switch", "tune", "keep", "unknown"]
     yours: float | None
     chosen: float | None
-    low: float | None = None
+    low: float | None = Field(None, description="of `chosen`, 90 %, as far as the seeds that both ran tell")
     high: float | None = None
+    probability: float | None = Field(
+        None, description="of being better than yours in the real run; None: kept, or nothing is known"
+    )
     from_tuning: float | None = None
     from_switching: float | None = None
     paired: bool = True

@@ -23,6 +23,7 @@ class Settings(Record):
     schedule: Literal["cosine", "linear", "constant", "wsd", "yours"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run that warms up")
     metric: tuple[str, Literal["min", "max"]] | None = None
+    metric_best: float | None = Field(None, description="the best value that it can have, where it was told")
     origins: dict[str, Origin] = Field(default={})
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoopt.batch import BatchWarning, mismatch
 from autoopt.errors import UsageError
-from autoopt.records import BASELINE, Flags, Recommendation
+from autoopt.records import BASELINE, Recommendation
 from autoopt.report import cell, recipe, snippets
 from autoopt.report.snippets import facts
 from autoopt.schedule import multiplier
@@ -149,7 +149,7 @@ def _yours(rec: Recommendation, model: nn.Module) -> Any:
     from autoopt.workload import load as load_workload
 
     device = str(next(model.parameters()).device)
-    workload = load_workload(rec.workload.target, facts.target_arguments(rec), device=device)
+    workload = load_workload(rec.workload.target, facts.target_arguments(rec), facts.own_flags(rec), device)
     try:
         return workload.baseline(model)
     finally:
@@ -161,7 +161,7 @@ def _of_loop(rec: Recommendation, given: Any) -> Any:
     from autoopt.workload.entry import load_any
     from autoopt.workload.own_loop import OwnLoop
 
-    loop = load_any(rec.workload.target, facts.target_arguments(rec), Flags(steps=rec.recommendation.steps))
+    loop = load_any(rec.workload.target, facts.target_arguments(rec), facts.own_flags(rec))
     try:
         if not isinstance(loop, OwnLoop):
             raise UsageError(

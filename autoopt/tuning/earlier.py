@@ -93,7 +93,7 @@ def earlier(
         # Where everything diverged there is no best, and divergence is known without one.
         if diverged or r.spec.steps in zero:
             trials.append(Past(name, dict(hyper), r.spec.steps, r.spec.seed, y, diverged))
-    return Earlier(trials, zero, total, parameters, same, score.metric is None or score.share)
+    return Earlier(trials, zero, total, parameters, same, score.metric is None or score.best is not None)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ ENTRY_SHARE = 0.6
 _FEWEST_ARMS, _ARMS_PER_TRIAL = 3, 0.35
 """Optimizers that enter: so many, and more by the trials of the longest length that fit."""
 CUT = "cut: the budget does not reach it, and other networks give it little hope"
+NO_TRIAL_FITS = "cut: no trial of it fits the budget"
+"""How the reason begins of an optimizer whose shortest trial would take more than the budget has for it."""
 _ALWAYS = ("adamw", "sgd")
 _ALWAYS_CAPACITY = 20.0
 """No comparison is worth much without these, tuned: a bracket of rates each, where so many longest trials fit."""
@@ -41,7 +43,7 @@ def enter(
     for arm in arms.values():
         if arm.tunable and pace.seconds(arm.name, shortest) > ENTRY_SHARE * seconds:
             times = pace.typical(arm.name)
-            arm.dropped = f"cut: no trial of it fits the budget, its step takes {times:.0f} times AdamW's"
+            arm.dropped = f"{NO_TRIAL_FITS}, its step takes {times:.0f} times AdamW's"
         timed = pace.timed(arm.name)
         if arm.tunable and timed is not None and not arm.dropped:
             arm.dropped = limits.foreseen(timed, step)

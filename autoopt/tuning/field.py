@@ -62,7 +62,7 @@ class Field:
         *,
         paired: bool = True,
     ) -> None:
-        self.prior, self.arms, self.total, self._own = prior, arms, total, own
+        self.prior, self.arms, self.total, self.own = prior, arms, total, own
         self._paired = paired
         self.options: list[Option] = []
         self._known: set[Key] = set()
@@ -134,7 +134,12 @@ class Field:
 
     def uninformed(self) -> View:
         """The belief without earlier runs."""
-        return Field(self.prior, self.arms, self.total, self._own, paired=self._paired).view()
+        return Field(self.prior, self.arms, self.total, self.own, paired=self._paired).view()
+
+    def everybody(self) -> View:
+        """The belief about all optimizers, also those whose options were forgotten."""
+        runs = self._earlier.runs
+        return Field(self.prior, self.arms, self.total, self.own, runs, paired=self._paired).view()
 
     def remembered(self) -> list[int]:
         """Trials of each earlier run that inform the belief."""
@@ -171,9 +176,9 @@ class Field:
     def _point(self, option: Option) -> Points:
         name, hyper = option.optimizer, option.hyper
         if name == BASELINE:
-            if self._own is None:
+            if self.own is None:
                 return self.prior.points(BASELINE, [self.prior.centre[BASELINE]], 0.0)
-            name, hyper = self._own
+            name, hyper = self.own
         arm = self.arms[name]
         rate = math.log10(hyper["lr"]) if "lr" in hyper else self.prior.centre[name]
         # What is known of rates holds for the run's own batch, so that of another counts as what it would be there.

@@ -141,7 +141,7 @@ class Planner:
         first = not any(r.outcome is Outcome.COMPLETED for r in self.results)
         self.results.append(result)
         if first:  # the first one decides how a metric is compared
-            self.score = make(self.score.initial, self.score.metric, self.results)
+            self.score = make(self.score.initial, self.score.metric, self.results, self.score.best)
         arm = self.arms.get(spec.optimizer)
         if arm is None:
             return

@@ -202,7 +202,13 @@ def _lightning(
 
 
 def of_lightning(
-    module: Any, data: Any, val: Any, trainer: Any, metric: tuple[str, str] | None, label: str, begun: bool
+    module: Any,
+    data: Any,
+    val: Any,
+    trainer: Any,
+    metric: tuple[str, str] | tuple[str, str, float] | None,
+    label: str,
+    begun: bool,
 ) -> Contract:
     """The contract of a LightningModule of this process, with its data and what its Trainer is given."""
     names = {**_names(module), **({} if metric is None else {"METRIC": metric})}

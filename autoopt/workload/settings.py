@@ -46,6 +46,9 @@ def resolve(
         if given is not None:
             values[name] = given
             origins[name] = "flag"
+    if values.get("metric") is not None:
+        name, direction, *best = values["metric"]
+        values["metric"], values["metric_best"] = (name, direction), (best[0] if best else None)
     _divide(values, origins, label, samples_per_batch)
     if flags.steps is None and flags.epochs is not None:
         values["steps"] = _steps(flags.epochs, batches_per_epoch, values.get("accumulate", 1))
@@ -65,7 +68,12 @@ def resolve(
         origins["warmup"] = "flag" if flags.warmup is not None else "file"
         values["warmup"] = _share(warmup, values.get("steps", Settings().steps), origins["warmup"], label)
     for name in Settings.model_fields:
-        if name not in ("origins", "global_batch", "ranks"):  # nothing to be said where they were not given
+        if name not in (
+            "origins",
+            "global_batch",
+            "ranks",
+            "metric_best",
+        ):  # nothing to be said where they were not given
             origins.setdefault(name, "default")
     return Settings(**values, origins=origins)
 
@@ -153,10 +161,13 @@ def _check(name: str, value: Any, label: str) -> Any:
     if name == "metric":
         if value is None:
             return None
-        ok = isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], str)
+        ok = isinstance(value, (tuple, list)) and len(value) in (2, 3) and isinstance(value[0], str)
         if not ok or value[1] not in ("min", "max"):
             raise _wrong(constant, value, label, '("name", "max") or ("name", "min")')
-        return (value[0], value[1])
+        if len(value) == 3 and not _is_number(value[2]):
+            wanted = f'("{value[0]}", "{value[1]}", BEST), BEST being the best value that it can have'
+            raise _wrong(constant, value, label, wanted)
+        return (*value[:2], *(float(best) for best in value[2:]))
     choices = _PRECISIONS if name == "precision" else _SCHEDULES
     if value not in choices:
         raise _wrong(constant, value, label, f"one of {', '.join(choices)}")
@@ -166,11 +177,18 @@ def _check(name: str, value: Any, label: str) -> Any:
 def _number(
     constant: str, value: Any, label: str, minimum: float | None = None, above: float | None = None
 ) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (minimum is not None and value < minimum) or (above is not None and value <= above):
+    if (
+        not _is_number(value)
+        or (minimum is not None and value < minimum)
+        or (above is not None and value <= above)
+    ):
         least = f"at least {minimum:g}" if minimum is not None else f"above {above:g}"
         raise _wrong(constant, value, label, f"a number {least}")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _wrong(constant: str, value: Any, label: str, wanted: str) -> WorkloadError:

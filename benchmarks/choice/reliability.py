@@ -6,6 +6,7 @@
 Every tuning knows only other networks. The product says how probable it is that nothing is better by more than 5 %
 (`within_5_percent`); "high" asks for a threshold of it. The threshold is chosen here with one workload left out, as the
 lowest from which 90 % of the choices on the others are within 5 % of the best known, and judged on the one left out.
+It also says how probable it is that the choice is better than AdamW at its default (`against_yours.probability`).
 """
 
 from __future__ import annotations
@@ -20,22 +21,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoopt.records import BASELINE
 from benchmarks.choice import WORKLOADS, replay, telling
 from benchmarks.choice.regret import regret
-from benchmarks.choice.surface import Surface, surfaces
+from benchmarks.choice.surface import DEFAULT_RATE, Surface, surfaces
 from benchmarks.choice.world import Choice, World
 
 COMMAND = "python -m benchmarks.choice.reliability"
 CLOSE = 0.05
 WANTED = 0.9
 _BINS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.01)
+_BETTER = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.01)
 _FEWEST = 10
 """Choices that a threshold must rest on."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """One tuning: the length of the choice's longest trial over the real run's, what it said, and what came of it."""
+    """One tuning: the length of the choice's longest trial over the real run's, what it said, and what came of it.
+
+    `better` is the probability of being better than AdamW at its default, where one was said; `is_better`, whether it was.
+    """
 
     workload: str
     budget: float
@@ -44,6 +50,8 @@ class Said:
     label: str
     regret: float
     diverged: bool
+    better: float | None = None
+    is_better: bool = False
 
     @property
     def close(self) -> bool:
@@ -53,16 +61,19 @@ class Said:
 def play(surface: Surface, budgets: Iterable[float], tunings: int) -> list[Said]:
     """Tunings of one workload at some budgets, in full runs."""
     found = []
+    yours, _ = regret(surface, Choice(BASELINE, DEFAULT_RATE))
     for budget in budgets:
         for tuning in range(tunings):
             made, _ = replay.tune(World(surface, tuning), budget * surface.full_run)
             if made is None:
                 continue
             chosen = made.recommendation
-            worth, diverged = regret(surface, Choice(chosen.optimizer, chosen.hyper.get("lr", 1e-3)))
+            worth, diverged = regret(surface, Choice(chosen.optimizer, chosen.hyper.get("lr", DEFAULT_RATE)))
             share = made.expected.steps / surface.steps if made.expected.seeds else 0.0
             within = made.confidence.within_5_percent or 0.0
-            found.append(Said(surface.name, budget, share, within, made.confidence.label, worth, diverged))
+            label, better = made.confidence.label, made.against_yours.probability
+            ahead = worth < yours and not diverged
+            found.append(Said(surface.name, budget, share, within, label, worth, diverged, better, ahead))
     return found
 
 
@@ -110,6 +121,7 @@ def markdown(said: Sequence[Said]) -> str:
     parts = [
         "Where the choice was trained in full:\n\n" + _reliability(full),
         "Where its longest trial was shorter:\n\n" + _reliability([s for s in said if s.share < 1]),
+        "Better than AdamW at its default:\n\n" + _gains(said),
         _labels(said),
         _threshold(full),
         _regrets(said),
@@ -131,6 +143,20 @@ def _reliability(said: Sequence[Said]) -> str:
                 f"{100 * statistics.fmean(s.within for s in some):.0f} % | "
                 f"{100 * statistics.fmean(s.close for s in some):.0f} % | "
                 f"{statistics.median(s.regret for s in some):.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def _gains(said: Sequence[Said]) -> str:
+    lines = ["| said: better | choices | workloads | mean said | were |", "|---|---|---|---|---|"]
+    told = [(s, s.better) for s in said if s.better is not None]
+    for low, high in itertools.pairwise(_BETTER):
+        some = [(s, p) for s, p in told if low <= p < high]
+        if some:
+            lines.append(
+                f"| {100 * low:.0f} to {100 * min(high, 1):.0f} % | {len(some)} | {len({s.workload for s, _ in some})} | "
+                f"{100 * statistics.fmean(p for _, p in some):.0f} % | "
+                f"{100 * statistics.fmean(s.is_better for s, _ in some):.0f} % |"
             )
     return "\n".join(lines)
 

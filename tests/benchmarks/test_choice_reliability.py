@@ -76,3 +76,10 @@ def test_the_tables_name_counts_and_refusals() -> None:
     assert "| medium |" in text
     assert "3 workloads alone" in text
     assert "diverged: 1 of 1" in reliability.markdown([said("c", 0.2, 0.9, diverged=True)])
+
+
+def test_what_is_said_of_the_gain_is_held_against_what_came() -> None:
+    ten = [Said("a", 3.0, 1.0, 0.5, "high", 0.0, False, 0.85, number < 8) for number in range(10)]
+    silent = [Said("b", 3.0, 1.0, 0.5, "high", 0.0, False)]
+    text = markdown([*ten, *silent])
+    assert "| 80 to 90 % | 10 | 1 | 85 % | 80 % |" in text

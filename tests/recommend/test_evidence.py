@@ -254,3 +254,24 @@ def test_a_metric_to_maximise_decides_over_the_loss() -> None:
     assert gain.from_switching == pytest.approx(0.07), "gains of a metric to maximise are above zero"
     assert "accuracy" in gain.sentence
     assert "accuracy" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "told"),
+    [
+        ((60.0, 70.0), None, True),
+        ((60.0, 70.0), 100.0, False),
+        ((0.6, 0.7), None, False),
+        ((60.0, 170.0), None, False),
+    ],
+)
+def test_of_what_may_be_a_percentage_it_is_said_how_it_was_compared(
+    values: tuple[float, float], best: float | None, told: bool
+) -> None:
+    machine = Machine({"adamw": ADAMW, "sgd": SGD}, seconds=300.0)
+    planner = machine.planner()
+    planner.score = make(INITIAL, ("acc1", "max"), best=best)
+    for name, value in zip(("adamw", "sgd"), values, strict=True):
+        tell(planner, name, 0.5, metric=value)
+    notes = recommend(evidence(machine, planner)).notes
+    assert any('METRIC = ("acc1", "max", 100)' in note for note in notes) is told

@@ -136,7 +136,7 @@ def test_the_users_own_optimizer_without_a_rate_counts_when_it_is_the_same() -> 
 
 
 def test_a_metric_changes_no_promise_of_a_loss() -> None:
-    by_metric = Score(2.3, ("accuracy", "max"), share=True)
+    by_metric = Score(2.3, ("accuracy", "max"), best=1.0)
     assert promise([trial(TOTAL)], "adamw", HYPER, TOTAL, by_metric) == promise(
         [trial(TOTAL)], "adamw", HYPER, TOTAL, SCORE
     )

@@ -55,6 +55,7 @@ def own(tmp_path: Path) -> Recommendation:
     return factory.recommendation(
         recommendation=factory.choice(schedule="yours", steps=10, warmup_steps=0, groups=groups),
         workload=factory.workload(target=str(path), baseline=baseline),
+        settings=factory.settings(steps=10, clip=None, origins={"steps": "file"}),
     )
 
 
@@ -77,6 +78,28 @@ def test_groups_and_schedule_of_the_users_own_are_kept(own: Recommendation) -> N
         optimizer.step()
         scheduler.step()
     assert {group["lr"] / group["initial_lr"] for group in optimizer.param_groups} == {0.5}
+
+
+def test_a_scheduler_of_the_users_own_sees_the_flags_and_arguments_of_the_run(
+    own: Recommendation, tmp_path: Path
+) -> None:
+    """The scheduler counts steps, so that its shape over a run of 40 steps is another one than over the file's 10."""
+    path = tmp_path / "model.py"
+    path.write_text(MODEL.replace("5, 0.5)", "20, float(sys.argv[1]))") + "import sys")
+    run = own.model_copy(
+        update={
+            "recommendation": own.recommendation.model_copy(update={"steps": 40}),
+            "settings": factory.settings(steps=40, clip=None, origins={"steps": "flag"}),
+            "provenance": {"arguments": ["0.1"]},
+        }
+    )
+    optimizer, scheduler = run.build(model())
+    seen = []
+    for _ in range(40):
+        seen.append({round(group["lr"] / group["initial_lr"], 6) for group in optimizer.param_groups})
+        optimizer.step()
+        scheduler.step()
+    assert seen == [{1.0}] * 20 + [{0.1}] * 20
 
 
 def test_the_users_own_optimizer_with_its_rate_tuned(own: Recommendation) -> None:

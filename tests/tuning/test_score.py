@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import pytest
 
@@ -69,6 +70,33 @@ def test_an_accuracy_is_compared_by_its_error() -> None:
     score = make(2.3, ("accuracy", "max"), [result(1.0, metric=0.5)])
     gap = score.y(result(1.0, metric=0.6)) - score.y(result(1.0, metric=0.8))  # type: ignore[operator]
     assert gap == pytest.approx(math.log(2), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("metric", "best", "values"),
+    [
+        (("acc1", "max"), 100.0, (50.0, 98.0, 99.0)),
+        (("errors", "min"), 0.0, (100.0, 2.0, 1.0)),
+        (("distance", "min"), -4.0, (0.0, -3.92, -3.96)),
+    ],
+)
+def test_what_a_metric_lacks_of_its_best_value_is_what_is_compared(
+    metric: tuple[str, Literal["min", "max"]], best: float, values: tuple[float, ...]
+) -> None:
+    first, worse, better = (result(1.0, metric=value) for value in values)
+    score, share = make(2.3, metric, [first], best), make(2.3, ("accuracy", "max"), [result(1.0, metric=0.5)])
+    gap = score.y(worse) - score.y(better)  # type: ignore[operator]
+    same = share.y(result(1.0, metric=0.98)) - share.y(result(1.0, metric=0.99))  # type: ignore[operator]
+    assert gap == pytest.approx(same), "as from 98 to 99 % of a share: the error is halved"
+    assert score.unit(score.y(worse)) == pytest.approx(values[1])  # type: ignore[arg-type]
+    assert score.unit(-5.0) == pytest.approx(best), "nothing is better than the best"
+    assert score.y(result(None, Outcome.DIVERGED)) >= score.y(first)  # type: ignore[operator]
+
+
+def test_without_a_best_value_a_percentage_is_compared_by_its_size() -> None:
+    score = make(2.3, ("acc1", "max"), [result(1.0, metric=50.0)])
+    assert score.best is None
+    assert score.y(result(1.0, metric=98.0)) - score.y(result(1.0, metric=99.0)) == pytest.approx(0.02)  # type: ignore[operator]
 
 
 def test_an_interval_of_positive_losses_does_not_reach_below_zero() -> None:

@@ -28,6 +28,14 @@ def test_flags_win_over_the_file_and_origins_tell():
     }
 
 
+def test_a_metric_may_say_its_best_value():
+    found = _resolve({"METRIC": ("acc1", "max", 100)})
+    assert (found.metric, found.metric_best) == (("acc1", "max"), 100.0)
+    assert _resolve({"METRIC": ("acc1", "max")}).metric_best is None
+    with pytest.raises(WorkloadError, match="BEST being the best value"):
+        _resolve({"METRIC": ("acc1", "max", "100")})
+
+
 def test_epochs_count_batches_and_accumulation():
     found = _resolve({"ACCUMULATE": 4, "STEPS": 7}, Flags(epochs=2.5))
     assert (found.steps, found.origins["steps"]) == (7, "flag")

@@ -8,7 +8,7 @@ from autoopt import options
 from autoopt.errors import OptimizerUnavailable, UnknownOptimizer
 from autoopt.optim import registry
 from autoopt.optim.spec import Need
-from autoopt.records import BASELINE, Choice, Recommendation, Settings
+from autoopt.records import BASELINE, Choice, Flags, Recommendation, Settings
 
 OUR_LABELS = frozenset({"matrices", "weights", "no decay"})
 """Labels that `optim.groups.split` gives where the user has no groups of their own."""
@@ -24,6 +24,22 @@ def call_arguments(choice: Choice) -> dict[str, Any]:
 def target_arguments(rec: Recommendation) -> list[str]:
     """What followed `--` on the command line."""
     return [str(item) for item in rec.provenance.get("arguments", [])]
+
+
+_OF_A_FILE = ("steps", "accumulate", "precision", "clip", "warmup")
+
+
+def own_flags(rec: Recommendation) -> Flags:
+    """The flags of the run as far as they matter to what is kept of the user's own, when their file is loaded again.
+
+    A scheduler of theirs may count steps or epochs of the run that was asked for, which a flag may have made longer or
+    shorter than the file says.
+    """
+    asked = rec.settings
+    given = {name: getattr(asked, name) for name in _OF_A_FILE if asked.origins.get(name) == "flag"}
+    if rec.workload.checkpoint is not None:
+        given["steps"] = asked.steps  # what remained of a half-trained net; the file knows the whole
+    return Flags(**given)
 
 
 def in_program(rec: Recommendation) -> bool:
