@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from autoopt.daemon import snapshot
 from autoopt.daemon.home import Home
-from autoopt.daemon.jobs import Job, State
+from autoopt.daemon.jobs import ALIVE, Job, State
 from autoopt.daemon.moves import Moves
 from autoopt.daemon.notes import Notes
 from autoopt.daemon.prediction import Predictions
@@ -54,6 +54,7 @@ class Starting:
         self._home, self._store, self._moves, self._waiting = home, store, moves, waiting
         self._predictions, self._scheduler, self._runs, self._notes = predictions, scheduler, runs, notes
         self._least = free
+        self._places: dict[str, int] = {}
 
     def turn(self, ending: Callable[[], bool]) -> None:
         """A pass.
@@ -63,6 +64,7 @@ class Starting:
         """
         self._predictions.turn()
         self._scheduler.begin()
+        self._tell_places()
         reasons: dict[str, str] = {}
         queued = self._store.queued()
         if queued and (free := self._home.free()) < self._least:
@@ -100,6 +102,21 @@ class Starting:
             if reason:
                 reasons[id_] = reason
         self._tell(reasons)
+
+    def _tell_places(self) -> None:
+        """Of jobs on a cluster, whose places change while they run: those that have others now."""
+        if self._scheduler.cluster is None:
+            return
+        places = self._scheduler.cluster.begin()
+        for id_, count in places.items():
+            if self._places.get(id_) != count:
+                job = self._store.get(id_)
+                if job.state in ALIVE and job.places != count:
+                    try:
+                        self._moves.move(job, job.state, places=count)
+                    except Changed:
+                        places[id_] = job.places  # told the next time
+        self._places = places
 
     def _tell(self, reasons: dict[str, str]) -> None:
         """Why jobs wait, to those who watch; of a long queue only those that are next."""

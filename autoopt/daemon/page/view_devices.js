@@ -7,7 +7,7 @@ import { plural, scaled, titleOf } from "./words.js";
 
 const EVERY = 5000;
 /** How a job's id looks. */
-const JOB = /^[a-z0-9]{12}$/;
+const JOB = /^(?:job )?([a-z0-9]{12})$/;
 
 export function devices(main, store) {
   document.title = "Devices - autoopt";
@@ -54,6 +54,7 @@ export function devices(main, store) {
 function list(found, store) {
   if (found.length === 0) return [el("p", { class: "card empty" }, "The daemon knows no devices.")];
   return found.map((device) => {
+    if (device.kind === "cluster") return cluster(device, store);
     const name = device.kind === "cpu" ? "CPU" : (device.name ?? device.uuid);
     const meter = meterOf(device, name);
     return el(
@@ -66,6 +67,31 @@ function list(found, store) {
       device.uuid === device.kind ? null : el("p", { class: "small" }, device.uuid),
     );
   });
+}
+
+/** A kind of device of the cluster, counted in places, each for a trial; or that there is no cluster now. */
+function cluster(device, store) {
+  const head = el("div", { class: "bar" }, el("h2", {}, device.name));
+  if (device.trouble) {
+    const why = `Not there: ${device.trouble}. Jobs wait for it, and go on when it is there.`;
+    return el("section", { class: "card" }, head, el("p", { role: "status" }, why.replace("..", ".")));
+  }
+  const { total, used, free } = device;
+  const words = `${used} of ${plural(total, "place")} in use, ${free} free`;
+  const bar = el("progress", { max: Math.max(1, total), value: Math.min(used, total), "aria-label": `places of ${device.name} in use` });
+  const rows = device.machines.map((one) =>
+    el("tr", {}, el("td", {}, one.address), ...[one.cpus, one.gpus, one.total, one.used, one.free].map((n) => el("td", {}, String(n)))),
+  );
+  const names = ["Machine", "Cores", "GPUs", "Places", "In use", "Free"].map((text) => el("th", { scope: "col" }, text));
+  return el(
+    "section",
+    { class: "card" },
+    head,
+    el("div", { class: "track" }, bar, el("span", { class: "small" }, words)),
+    el("p", {}, ...holder(device, store.jobs)),
+    others(device),
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `machines of ${device.name}` }, el("table", {}, el("thead", {}, el("tr", {}, ...names)), el("tbody", {}, ...rows))),
+  );
 }
 
 /** Memory of a GPU, cores of the CPU. */
@@ -82,7 +108,7 @@ function holder(device, jobs) {
   const by = device.leased_by;
   if (by === null || by === undefined || by === "") return ["Free."];
   const holders = String(by).split(", ");
-  return ["Leased by ", ...holders.flatMap((one, i) => [i ? ", " : "", JOB.test(one) ? link(one, jobs) : one]), "."];
+  return ["Leased by ", ...holders.flatMap((one, i) => [i ? ", " : "", JOB.test(one) ? link(JOB.exec(one)[1], jobs) : one]), "."];
 }
 
 function link(id, jobs) {
