@@ -244,7 +244,9 @@ class ClusterDevices:
         return shares.fair(there_for_us, [*(holder.most for holder in own), *more])
 
     def _write(self, id_: str, holder: Holder) -> None:
-        write(self._home.job(id_) / ALLOTTED, Allotment(kind=holder.kind, places=holder.allotted))
+        machines = {node.id: node.device for node in self._lookout.sight.nodes}
+        allotment = Allotment(kind=holder.kind, places=holder.allotted, machines=machines)
+        write(self._home.job(id_) / ALLOTTED, allotment)
 
     # --- what is told ----------------------------------------------------------------------------------------
 
@@ -287,7 +289,14 @@ class ClusterDevices:
         common = {"kind": PREFIX, "address": self._given.address}
         if not sight.nodes:
             why = sight.trouble or ("it has no machines now" if sight.there else "it is being connected to")
-            gone = {"total": 0, "free": 0, "used": 0, "leased_by": None, "others": [], "machines": []}
+            gone: dict[str, Any] = {
+                "total": 0,
+                "free": 0,
+                "used": 0,
+                "leased_by": None,
+                "others": [],
+                "machines": [],
+            }
             return [{"uuid": PREFIX, "name": name, **common, **gone, "trouble": why}]
         found = []
         for told in self.kinds():

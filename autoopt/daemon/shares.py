@@ -107,9 +107,13 @@ def add(holder: Holder, count: int, nodes: Sequence[Node], holders: Sequence[Hol
 
 
 def take(holder: Holder, count: int) -> None:
-    """Ask a job for `count` of its places back, from the machine where it has most."""
+    """Ask a job for `count` of its places back: those whose worker has not loaded yet, then from where it has most."""
+
+    def worth(name: str) -> tuple[int, int]:
+        return holder.allotted[name] - holder.loaded.get(name, 0), holder.allotted[name]
+
     for _ in range(count):
-        most = max(holder.allotted, key=lambda name: holder.allotted[name], default=None)
+        most = max(holder.allotted, key=worth, default=None)
         if most is None:
             return
         holder.allotted[most] -= 1

@@ -28,6 +28,9 @@ class Allotment(Record):
 
     kind: str
     places: dict[str, int] = Field(description="machine, by Ray's id -> trials at once")
+    machines: dict[str, str] = Field(
+        default={}, description="all of the cluster -> kind, so that none is asked"
+    )
 
 
 class Held(Record):

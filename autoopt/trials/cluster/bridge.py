@@ -42,7 +42,7 @@ class Bridge:
 
     def __init__(self, door: socket.socket, order: Connect) -> None:
         self._door, self._order = door, order
-        self._devices: dict[str, str] = {}
+        self._devices = dict(order.devices)
         self._told: list[Node] = []
         self._relays: set[asyncio.Task[None]] = set()
 
@@ -196,9 +196,9 @@ def _write(fd: int, data: bytes) -> None:
 
 def _free() -> dict[str, dict[str, float]]:
     """What Ray has given to nobody, on each node; nothing is known of it through Ray's client."""
-    if ray.util.client.ray.is_connected():
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
         return {}
-    free: dict[str, dict[str, float]] = available_resources_per_node()
+    free: dict[str, dict[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
     return free
 
 

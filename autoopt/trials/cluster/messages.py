@@ -16,6 +16,7 @@ class Connect(Record):
     address: str = Field(description="auto, HOST:PORT or ray://HOST:PORT")
     folder: str = Field(description="shipped to every node, where it is the working directory")
     variables: dict[str, str] = Field(default={}, description="of the environment, for the workers")
+    devices: dict[str, str] = Field(default={}, description="of machines whose kind is known: by Ray's id")
     looks: bool = Field(False, description="no trials: tell the machines, and what is free on them")
 
 

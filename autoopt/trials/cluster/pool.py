@@ -60,12 +60,17 @@ class ClusterPool:
         load_seconds: float = 900.0,
         timing_seconds: float | None = None,
     ) -> None:
-        order = Connect(address=address, folder=str(shipment.folder), variables=variables_of(os.environ))
+        self._allotted = Allotted.of(os.environ)
+        order = Connect(
+            address=address,
+            folder=str(shipment.folder),
+            variables=variables_of(os.environ),
+            devices={} if self._allotted is None else self._allotted.now.machines,
+        )
         self._gateway = Gateway(order, log_dir / "cluster.log")
         try:
             nodes = self._gateway.first(min(_CONNECT_SECONDS, load_seconds))
             self._share = share(nodes, device, cpus, gpus)
-            self._allotted = Allotted.of(os.environ)
             self.kind = kind_of(nodes, self._share) if self._allotted is None else self._allotted.now.kind
             self._most, self._all = workers, {node.id: node for node in nodes}
             self._places = self._free(nodes)
