@@ -21,6 +21,7 @@ from autoopt.daemon.lookout import Lookout, Sight
 from autoopt.daemon.schedule import Place
 from autoopt.daemon.shares import Holder
 from autoopt.errors import DeviceError
+from autoopt.journal import has_run
 from autoopt.records import Cluster
 from autoopt.trials.cluster.allotted import ALLOTTED, HELD, Allotment, read_held, write
 from autoopt.trials.cluster.messages import Node
@@ -109,6 +110,12 @@ class ClusterDevices:
         """Whether a job with this --device is for the cluster: it says so, or says nothing."""
         text = (device or "auto").strip().lower()
         return text == "auto" or text.startswith(PREFIX)
+
+    def is_for(self, job: Job) -> bool:
+        """As `takes`; but a run that began on this machine goes on there, since its times hold for it alone."""
+        folder = self._home.job(job.id)
+        began_here = has_run(folder / "out") and not (folder / ALLOTTED).exists()
+        return self.takes(job.submission.options.device) and not began_here
 
     @staticmethod
     def check(device: str | None) -> None:

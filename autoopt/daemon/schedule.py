@@ -78,7 +78,7 @@ class Scheduler:
         Raises:
             DeviceError: it names a device that the daemon does not have.
         """
-        if self.cluster is not None and self.cluster.takes(job.submission.options.device):
+        if self.cluster is not None and self.cluster.is_for(job):
             return self.cluster.place(job)
         wanted = self._machine.wanted(job.submission.options.device)
         who = f"job {job.id}"
@@ -104,7 +104,7 @@ class Scheduler:
         Raises:
             DeviceError: as `place`.
         """
-        if self.cluster is not None and self.cluster.takes(job.submission.options.device):
+        if self.cluster is not None and self.cluster.is_for(job):
             return None
         wanted = self._machine.wanted(job.submission.options.device)
         if wanted == []:

@@ -17,6 +17,8 @@ from autoopt.daemon.snapshot import Snapshot
 from autoopt.daemon.store import Changed, Store
 from autoopt.daemon.waiting import Waiting
 from autoopt.errors import AutooptError, DeviceError, DiskFull, RunError
+from autoopt.journal import has_run
+from autoopt.trials.cluster.allotted import ALLOTTED
 from autoopt.units import show_bytes
 
 _TOLD = 20
@@ -128,6 +130,9 @@ class Starting:
     def _begin(self, job: Job) -> str:
         """Starts a job, or says why it waits."""
         taken = self._snapshot(job)
+        folder = self._home.job(job.id)
+        if self._scheduler.cluster is None and (folder / ALLOTTED).exists() and has_run(folder / "out"):
+            return "it began on a cluster, and waits for a daemon that has one (autoopt serve --cluster)"
         need = None
         largest = self._scheduler.largest(job)
         if largest is not None and job.attempts == 0:

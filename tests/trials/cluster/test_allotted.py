@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def test_what_a_run_has_is_told_and_read_back(tmp_path: Path) -> None:
     allot(tmp_path, a=2)
     Allotted(tmp_path).tell(Counter(a=2), Counter(a=1))
     assert (read_held(tmp_path).places, read_held(tmp_path).loaded) == ({"a": 2}, {"a": 1})
-    assert sorted(os.listdir(tmp_path)) == ["places-allotted.json", "places-held.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["places-allotted.json", "places-held.json"]
 
 
 def test_without_the_variable_all_may_be_used_and_a_missing_file_is_said(tmp_path: Path) -> None:
