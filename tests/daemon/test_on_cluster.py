@@ -55,13 +55,15 @@ def real(place: Place, environment: dict[str, str]) -> Place:
     place.runner = "profile"
     place.limits = {**place.limits, "pause": 1.0, "longest_pause": 2.0}
     place.environment.update(environment)
-    (place.folder / "model.py").write_text(SLOW)
+    (place.folder / "project").mkdir()
+    (place.folder / "project" / "model.py").write_text(SLOW)
     return place
 
 
 def submit(daemon: Daemon, budget: str, **options: Any) -> str:
     given = {"budget": budget, "optimizers": ["adamw", "sgd"], "device": "cluster:cpu", **options}
-    return daemon.submit(options=given, cores=None)
+    project = str(daemon.home.parent / "project")
+    return daemon.submit(options=given, cores=None, cwd=project)
 
 
 def results(place: Place, id_: str) -> list[TrialResult]:
