@@ -318,7 +318,9 @@ class ClusterDevices:
                     "used": told["used"],
                     "free": told["free"],
                     "leased_by": ", ".join(f"job {id_}" for id_ in jobs) or None,
-                    "others": [f"{others} places taken by others of the cluster"] if others else [],
+                    "others": [f"{others} {'place' if others == 1 else 'places'} taken by others"]
+                    if others
+                    else [],
                     "machines": told["machines"],
                     "trouble": "",
                 }

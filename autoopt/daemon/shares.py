@@ -64,18 +64,20 @@ def fair(total: int, most: Sequence[int | None]) -> list[int]:
 def room(node: Node, share: Share, holders: Sequence[Holder], *, ours: bool = True) -> int:
     """Further trials that fit on a machine beside the jobs' and beside what others of the cluster have taken.
 
-    What others have is what Ray has given away, less what the jobs' loaded workers have; a worker that is just starting
-    counts twice for a moment, which costs a delay and not a machine that is given twice.
+    What others have is what Ray has given away, less what the jobs have of it. Of a worker that is just starting it is not
+    known whether Ray has counted it yet. Where places are given away it is taken to be among the others' for that moment,
+    which costs a delay and not a machine that is given twice; else it is not, so that no job's part shrinks by its own.
 
     Args:
-        ours: count what the jobs may have; else only what others have taken.
+        ours: leave out what the jobs may have, too; else only what others have taken.
     """
     cpus, gpus = node.cpus, node.gpus
     for free, have, what in ((node.free_cpus, node.cpus, "cpus"), (node.free_gpus, node.gpus, "gpus")):
         if free is None:
             continue
-        loaded = sum(h.loaded.get(node.id, 0) * float(getattr(h.share, what)) for h in holders)
-        others = max(0.0, have - free - loaded)
+        counts = [h.loaded.get(node.id, 0) if ours else h.on(node.id) for h in holders]
+        known = sum(n * float(getattr(h.share, what)) for n, h in zip(counts, holders, strict=True))
+        others = max(0.0, have - free - known)
         if what == "cpus":
             cpus -= others
         else:

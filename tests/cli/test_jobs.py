@@ -59,14 +59,14 @@ def test_the_list_says_how_the_cluster_is(
         "used": 3,
         "free": 0,
         "machines": [{}],
-        "others": ["1 places taken by others of the cluster"],
+        "others": ["1 place taken by others"],
     }
     server.service.devices = lambda: [kind]  # type: ignore[method-assign]
     end(server, job, State.RUNNING, devices=["cluster:x"], places=3)
     assert run(["jobs"]) == 0
     out = capsys.readouterr().out
     assert "cluster (3 places)" in out
-    last = "cluster at head:6379 (x): 1 machine, 3 of 4 places used, 0 free, 1 places taken by others of the cluster"
+    last = "cluster at head:6379 (x): 1 machine, 3 of 4 places used, 0 free, 1 place taken by others"
     assert out.splitlines()[-1] == last
     kind["trouble"] = "no answer"
     assert run(["jobs"]) == 0

@@ -68,6 +68,13 @@ def test_what_others_of_the_cluster_have_is_not_ours() -> None:
     assert room(node("a", 4), CORE, [ours]) == 3  # not known: Ray itself keeps a trial waiting
 
 
+def test_a_worker_that_starts_makes_no_jobs_part_smaller_and_gives_nothing_away() -> None:
+    starting = Holder("x", CORE, allotted={"a": 2}, held={"a": 2})
+    taken = node("a", 4, free=2)
+    assert room(taken, CORE, [starting], ours=False) == 4
+    assert room(taken, CORE, [starting]) == 0  # Ray may have given these two cores to somebody else
+
+
 def test_jobs_with_trials_of_unlike_sizes_share_a_machine() -> None:
     gpu, cpu = Holder("h", Share(1, 0.5), allotted={"a": 2}), Share(1, 0)
     assert room(node("a", 8, 1, "h"), cpu, [gpu]) == 6

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { problemCard } from "./ask.js";
 import { el } from "./dom.js";
-import { plural, scaled, titleOf } from "./words.js";
+import { plural, scaled, sentence, titleOf } from "./words.js";
 
 const EVERY = 5000;
 /** How a job's id looks. */
@@ -71,7 +71,7 @@ function list(found, store) {
 
 /** A kind of device of the cluster, counted in places, each for a trial; or that there is no cluster now. */
 function cluster(device, store) {
-  const head = el("div", { class: "bar" }, el("h2", {}, device.name));
+  const head = el("div", { class: "bar" }, el("h2", {}, sentence(device.name)));
   if (device.trouble) {
     const why = `Not there: ${device.trouble}. Jobs wait for it, and go on when it is there.`;
     return el("section", { class: "card" }, head, el("p", { role: "status" }, why.replace("..", ".")));
@@ -80,16 +80,16 @@ function cluster(device, store) {
   const words = `${used} of ${plural(total, "place")} in use, ${free} free`;
   const bar = el("progress", { max: Math.max(1, total), value: Math.min(used, total), "aria-label": `places of ${device.name} in use` });
   const rows = device.machines.map((one) =>
-    el("tr", {}, el("td", {}, one.address), ...[one.cpus, one.gpus, one.total, one.used, one.free].map((n) => el("td", {}, String(n)))),
+    el("tr", {}, el("td", { class: "left" }, one.address), ...[one.cpus, one.gpus, one.total, one.used, one.free].map((n) => el("td", {}, String(n)))),
   );
-  const names = ["Machine", "Cores", "GPUs", "Places", "In use", "Free"].map((text) => el("th", { scope: "col" }, text));
+  const names = ["Machine", "Cores", "GPUs", "Places", "In use", "Free"].map((text, i) => el("th", { scope: "col", class: i ? null : "left" }, text));
   return el(
     "section",
     { class: "card" },
     head,
     el("div", { class: "track" }, bar, el("span", { class: "small" }, words)),
-    el("p", {}, ...holder(device, store.jobs)),
-    others(device),
+    el("p", {}, ...holder(device, store.jobs, "Used by ", "No job uses it.")),
+    device.others.length ? el("p", { class: "small" }, sentence(device.others.join(", "))) : null,
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `machines of ${device.name}` }, el("table", {}, el("thead", {}, el("tr", {}, ...names)), el("tbody", {}, ...rows))),
   );
 }
@@ -104,11 +104,11 @@ function meterOf(device, name) {
   return el("div", { class: "track" }, bar, el("span", { class: "small" }, words));
 }
 
-function holder(device, jobs) {
+function holder(device, jobs, word = "Leased by ", none = "Free.") {
   const by = device.leased_by;
-  if (by === null || by === undefined || by === "") return ["Free."];
+  if (by === null || by === undefined || by === "") return [none];
   const holders = String(by).split(", ");
-  return ["Leased by ", ...holders.flatMap((one, i) => [i ? ", " : "", JOB.test(one) ? link(JOB.exec(one)[1], jobs) : one]), "."];
+  return [word, ...holders.flatMap((one, i) => [i ? ", " : "", JOB.test(one) ? link(JOB.exec(one)[1], jobs) : one]), "."];
 }
 
 function link(id, jobs) {

@@ -55,7 +55,7 @@ CLUSTER = {
     "used": 3,
     "free": 0,
     "leased_by": f"job {ID}",
-    "others": ["1 places taken by others of the cluster"],
+    "others": ["1 place taken by others"],
     "machines": [
         {"address": "10.0.0.2", "cpus": 8, "gpus": 2, "total": 2, "used": 2, "free": 0},
         {"address": "10.0.0.3", "cpus": 8, "gpus": 2, "total": 2, "used": 1, "free": 0},
@@ -72,8 +72,8 @@ def test_a_cluster_tells_its_places_its_machines_and_its_jobs(visit: Open, fake:
     page = visit("#/devices")
     card = page.locator("section.card").first
     expect(card).to_contain_text("3 of 4 places in use, 0 free")
-    expect(card).to_contain_text("Leased by mine.")
-    expect(card).to_contain_text("1 places taken by others")
+    expect(card).to_contain_text("Used by mine.")
+    expect(card).to_contain_text("1 place taken by others")
     expect(card.locator("tbody tr")).to_have_count(2)
     expect(card.locator("tbody tr").first).to_contain_text("10.0.0.2")
     card.get_by_role("link").click()
