@@ -13,6 +13,7 @@
     |   `-- DiskFull                4   no space left to write to
     |-- NoResult                    5   every trial failed or diverged
     `-- WorkerError                 6   the trial workers could not be started or kept alive
+        `-- ClusterGone             6   the cluster, or all of its machines that were used, cannot be reached now
 
 Each has a message (one clear sentence) and a hint (the way out).
 """
@@ -99,3 +100,7 @@ class WorkerError(AutooptError):
     """The trial workers could not be started, or died and could not be replaced."""
 
     exit_code = 6
+
+
+class ClusterGone(WorkerError):
+    """A cluster that cannot be reached now, or has lost every machine that was used: what was measured is kept."""

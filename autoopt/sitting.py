@@ -13,6 +13,7 @@ from autoopt import __version__, contest, priors
 from autoopt.errors import (
     AutooptError,
     BudgetError,
+    ClusterGone,
     NoResult,
     WorkerError,
     WorkloadError,
@@ -264,7 +265,7 @@ def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:
     try:
         return runner.start()
     except WorkerError as error:
-        if clock() < job.budget:
+        if clock() < job.budget or isinstance(error, ClusterGone):
             raise
         raise BudgetError(
             f"Start-up alone took longer than the budget of {job.budget:.0f} s.",

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,10 +46,14 @@ def jobs(
             if given not in list(State):
                 raise UsageError(f"--state {given} is no state.", f"There are {', '.join(State)}.")
         found = client.jobs(state or [], limit)
+        cluster = [device for device in client.devices() if device["kind"] == "cluster"]
     if as_json:
-        print(json.dumps({"jobs": [job.model_dump(mode="json") for job in found]}, ensure_ascii=False))
+        told: dict[str, Any] = {"jobs": [job.model_dump(mode="json") for job in found]}
+        print(json.dumps({**told, "cluster": cluster} if cluster else told, ensure_ascii=False))
     else:
         tables.show(("id", "state", "model", "on", "age", "about"), [_row(job) for job in found])
+        for kind in cluster:
+            print(_places(kind))
     return 0
 
 
@@ -122,8 +126,24 @@ def _row(job: Job) -> tuple[str, ...]:
     name = job.submission.name or _short(job.submission.target)
     about = job.reason or "; ".join(job.changed[:1])
     age = duration(max(0, round(time.time() - job.created)))
-    devices = ", ".join(device[:12] for device in job.devices)
+    if job.devices and job.devices[0].startswith("cluster:"):
+        devices = f"cluster ({job.places} place{'s' * (job.places != 1)})"
+    else:
+        devices = ", ".join(device[:12] for device in job.devices)
     return (job.id, job.state.replace("_", " "), _plain(name), devices, age, _plain(about))
+
+
+def _places(kind: dict[str, Any]) -> str:
+    """A kind of device of the cluster in a line; or why there is no cluster."""
+    if kind["trouble"]:
+        return _plain(f"{kind['name']}: not there: {kind['trouble']}")
+    count = len(kind["machines"])
+    words = [
+        f"{kind['name']}: {count} machine{'s' * (count != 1)}, {kind['used']} of {kind['total']} places used",
+        f"{kind['free']} free",
+        *kind["others"],
+    ]
+    return _plain(", ".join(words))
 
 
 def _short(target: str) -> str:

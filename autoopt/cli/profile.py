@@ -137,6 +137,7 @@ def profile(
                 "optimizers": names(optimizers),
                 "device": device,
                 "workers": workers,
+                "ship": None if ship is None else str(ship),
                 "seed": seed,
                 "prior": [str(path) for path in prior or []],
             },

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoopt.cli.daemon_options import connect, needs_packages
-from autoopt.cli.run_options import AsJson
+from autoopt.cli.run_options import AsJson, ClusterAt, CpusPerTrial, GpusPerTrial, cluster_of
 
 if TYPE_CHECKING:
     from autoopt.daemon.server import Serving, Settings
+    from autoopt.records import Cluster
+
+_OF_RAY = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +33,11 @@ def serve(
         str | None, typer.Option(help="Serve the page and the API on TCP too, e.g. 127.0.0.1:8470.")
     ] = None,
     devices: Annotated[
-        str, typer.Option(help="What jobs may use: auto (all), cpu, or GPUs: cuda:0,cuda:1.")
+        str, typer.Option(help="What jobs may use here: auto (all), cpu, GPUs: cuda:0,cuda:1, or none.")
     ] = "auto",
+    cluster: ClusterAt = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
     tls_cert: Annotated[
         Path | None, typer.Option(help="Certificate (PEM). Needed where other machines reach --http.")
     ] = None,
@@ -47,7 +53,7 @@ def serve(
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Run submitted models one per device, survive crashes and restarts, show everything live.
+    """Run submitted models one per device, or side by side on a cluster; survive crashes and restarts; show it live.
 
     By default only you can reach it: a Unix socket in a folder of your own. Jobs run as you: this keeps faults apart,
     not attackers. SIGTERM or Ctrl-C ends it; what runs then goes on at the next start. A second one ends at once.
@@ -71,10 +77,15 @@ def serve(
         names=name or [],
     )
     settings.check()
+    there = cluster_of(cluster, cpus_per_trial, gpus_per_trial, None)
+    if devices.strip().lower() == "none" and there is None:
+        from autoopt.errors import UsageError
+
+        raise UsageError("--devices none leaves nothing to run a job on.", "Add --cluster, or leave it out.")
     if install:
-        return _install(settings, home, http, devices, as_json)
+        return _install(settings, home, http, devices, there, as_json)
     return server.serve(
-        Service(home, devices=devices),
+        Service(home, devices=devices, cluster=there),
         home,
         settings,
         ready=lambda serving: _say(serving, as_json),
@@ -95,7 +106,9 @@ def _say(serving: Serving, as_json: bool) -> None:
             print(f"Page: {serving.url} (`autoopt serve --link` prints a login link)", flush=True)
 
 
-def _install(settings: Settings, home: object, http: str | None, devices: str, as_json: bool) -> int:
+def _install(
+    settings: Settings, home: object, http: str | None, devices: str, cluster: Cluster | None, as_json: bool
+) -> int:
     from autoopt.daemon import systemd
     from autoopt.daemon.home import VARIABLE, Home
 
@@ -105,6 +118,10 @@ def _install(settings: Settings, home: object, http: str | None, devices: str, a
         command += ["--socket", str(settings.socket.absolute())]
     if http is not None:
         command += ["--http", http]
+    if cluster is not None:
+        command += ["--cluster", cluster.address]
+        for flag, share in (("--cpus-per-trial", cluster.cpus), ("--gpus-per-trial", cluster.gpus)):
+            command += [] if share is None else [flag, f"{share:g}"]
     for flag, path in (("--tls-cert", settings.certificate), ("--tls-key", settings.key)):
         if path is not None:
             command += [flag, str(path.absolute())]
@@ -114,11 +131,16 @@ def _install(settings: Settings, home: object, http: str | None, devices: str, a
     # A package that was put on the path by hand, as in a checkout, is found by the service too.
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    if cluster is not None:
+        # Where the token lies, and not the token: a unit can be read by others.
+        environment.update({name: os.environ[name] for name in _OF_RAY if name in os.environ})
     path, known = systemd.install(command, environment)
     if as_json:
         print(json.dumps({"unit": str(path), "loaded": known}, ensure_ascii=False))
         return 0
     print(f"Wrote {path}.")
+    if cluster is not None and "RAY_AUTH_TOKEN" in os.environ:
+        print("RAY_AUTH_TOKEN is not in it: put the token into a file, and name that in RAY_AUTH_TOKEN_PATH.")
     if not known:
         print("systemd did not answer; when it runs: systemctl --user daemon-reload")
     print("Start it, now and at every login:   systemctl --user enable --now autoopt")

@@ -15,7 +15,6 @@ from autoopt.cli.run_options import (
     AsJson,
     Budget,
     Clip,
-    DeviceName,
     Epochs,
     GlobalBatch,
     Limit,
@@ -25,6 +24,7 @@ from autoopt.cli.run_options import (
     Precision,
     Schedule,
     Seed,
+    Ship,
     Steps,
     Target,
     Warmup,
@@ -48,7 +48,12 @@ def submit(
     policy: PolicyName = None,
     limit: Limit = None,
     optimizers: Optimizers = None,
-    device: DeviceName = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda:0, cuda:0,cuda:1; of a daemon with a cluster also cluster[:cpu|:cuda]."
+        ),
+    ] = None,
     workers: Workers = None,
     precision: Precision = None,
     accumulate: Accumulate = None,
@@ -62,6 +67,7 @@ def submit(
         typer.Option(help="Folder of an earlier run that informs this one. Repeatable."),
     ] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones start first.")] = 0,
+    ship: Ship = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Of a job on the CPU. Default: all.")] = None,
     name: Name = None,
     key: Annotated[
@@ -103,6 +109,7 @@ def submit(
         "optimizers": names(optimizers),
         "device": device,
         "workers": workers,
+        "ship": None if ship is None else str(ship),
         "seed": seed,
         "prior": [str(path) for path in prior or []],
     }

@@ -15,18 +15,54 @@ from autoopt.errors import UsageError
 from autoopt.files import raise_unwritable
 from autoopt.hardware.leases import INHERITED
 from autoopt.job import default_out
+from autoopt.records import Cluster
+from autoopt.trials.cluster.allotted import PLACES
 
 _OURS = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "INVOCATION_ID")
 """Of systemd to the daemon, and to nobody else."""
+RAY_TOKEN = "RAY_AUTH_TOKEN"
 
 
-def profile(job: Job, snapshot: Snapshot, folder: Path, *, resume: bool, device: str) -> list[str]:
+def profile(
+    job: Job, snapshot: Snapshot, folder: Path, *, resume: bool, device: str, cluster: Cluster | None = None
+) -> list[str]:
     """`autoopt profile` on a job's folder."""
     head = [_python(job.submission), "-m", "autoopt", "profile"]
     given = [snapshot.target, "--out", str(folder / "out"), "--json"]
     # A resume goes on with what the run was started with.
     more = ["--resume"] if resume else [_name(job.submission), *_flags(job.submission.options, device)]
-    return [*head, *given, *more, *_arguments(job.submission)]
+    # The cluster may be at another address by now, and what a trial takes of it is the daemon's to say.
+    there = [] if cluster is None else _on(cluster, job.submission, snapshot, folder)
+    return [*head, *given, *more, *there, *_arguments(job.submission)]
+
+
+def _on(cluster: Cluster, submission: Submission, snapshot: Snapshot, folder: Path) -> list[str]:
+    flags = [f"--cluster={cluster.address}"]
+    if cluster.cpus is not None:
+        flags.append(f"--cpus-per-trial={cluster.cpus:g}")
+    if cluster.gpus is not None:
+        flags.append(f"--gpus-per-trial={cluster.gpus:g}")
+    if submission.options.ship is not None:
+        flags.append(f"--ship={shipped(submission.options.ship, snapshot, folder)}")
+    return flags
+
+
+def shipped(ship: str, snapshot: Snapshot, folder: Path) -> Path:
+    """The copy of the folder that --ship names, which is in the project.
+
+    Raises:
+        UsageError: it is elsewhere.
+    """
+    copy = folder / "project"
+    if snapshot.root is None:
+        return Path(ship) if Path(ship).is_absolute() else copy / ship
+    root = Path(snapshot.root)
+    if not Path(ship).is_relative_to(root):
+        raise UsageError(
+            f"--ship {ship} is not in the project of the model, which is {root}.",
+            "The project is the nearest folder above the file with a .git or a pyproject.toml, else the file's own.",
+        )
+    return copy / Path(ship).relative_to(root)
 
 
 def memory(job: Job, snapshot: Snapshot, capacity: int) -> list[str]:
@@ -51,15 +87,26 @@ def memory(job: Job, snapshot: Snapshot, capacity: int) -> list[str]:
 
 
 def environment(
-    submission: Submission, marker: str, uuids: Sequence[str], base: Mapping[str, str] | None = None
+    submission: Submission,
+    marker: str,
+    uuids: Sequence[str],
+    base: Mapping[str, str] | None = None,
+    places: Path | None = None,
 ) -> dict[str, str]:
-    """The daemon's environment, over it the submitter's, over that what makes exactly the leased devices visible."""
-    kept = {k: v for k, v in (os.environ if base is None else base).items() if k not in _OURS}
+    """The daemon's environment, over it the submitter's, over that what makes exactly the leased devices visible.
+
+    Args:
+        places: of a job on a cluster, where it is told what it may use there. Only such a job gets the cluster's token:
+            what knows it is the run, not the user's code, which is elsewhere.
+    """
+    hidden = (*_OURS, *(() if places is not None else (RAY_TOKEN,)))
+    kept = {k: v for k, v in (os.environ if base is None else base).items() if k not in hidden}
     ours = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(uuids),
         INHERITED: ",".join(uuids),
         MARKER: marker,
+        **({} if places is None else {PLACES: str(places)}),
     }
     return {**kept, **submission.environment, **ours}
 
@@ -72,7 +119,7 @@ def check_sent(submission: Submission, project: Path) -> None:
     """
     root = Path(os.path.realpath(project))
     options = submission.options
-    named = [*options.prior]
+    named = [*options.prior, *([options.ship] if options.ship is not None else [])]
     if options.policy is not None and ("/" in options.policy or "." in options.policy):
         named.append(options.policy)
     for path in named:
@@ -104,6 +151,8 @@ def make_durable(submission: Submission, cwd: Path, folder: Path) -> Submission:
     changes: dict[str, object] = {}
     if options.prior:
         changes["prior"] = [str(cwd / prior) for prior in options.prior]
+    if options.ship is not None:
+        changes["ship"] = os.path.realpath(cwd / options.ship)
     if options.policy is not None and (file := cwd / options.policy).is_file():
         copy = folder / f"policy{file.suffix}"
         try:

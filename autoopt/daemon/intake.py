@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autoopt.daemon import commands, recovery, snapshot
 from autoopt.daemon.checks import check
+from autoopt.daemon.cluster import ClusterDevices
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import Job, Submission, new_id
 from autoopt.daemon.machine import Machine
@@ -24,10 +25,18 @@ class Intake:
         store: the queue.
         machine: its devices.
         clock: Unix time.
+        cluster: the one that it has besides.
     """
 
-    def __init__(self, home: Home, store: Store, machine: Machine, clock: Callable[[], float]) -> None:
-        self._home, self._store, self._machine = home, store, machine
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        machine: Machine,
+        clock: Callable[[], float],
+        cluster: ClusterDevices | None = None,
+    ) -> None:
+        self._home, self._store, self._machine, self._cluster = home, store, machine, cluster
         self._clock = clock
         self._last_id = store.last_id()
         self._ids = threading.Lock()
@@ -48,7 +57,7 @@ class Intake:
         base = bundle or Path(submission.cwd or Path.cwd())
         if bundle is not None:
             commands.check_sent(submission, bundle)
-        check(submission, base, self._machine)
+        check(submission, base, self._machine, self._cluster)
         now = self._clock()
         with self._ids:
             id_ = self._last_id = new_id(now, self._last_id)
@@ -65,6 +74,8 @@ class Intake:
                 submission = submission.model_copy(update={"cwd": str(base)})
                 taken = snapshot.take(submission.target, base, folder)
             submission = commands.make_durable(submission, base, folder)
+            if submission.options.ship is not None:
+                commands.shipped(submission.options.ship, taken, folder)
             job = Job(id=id_, submission=submission, created=now, digest=taken.digest, folder=f"jobs/{id_}")
             write_record(folder / recovery.JOB_FILE, job)
             inserted = self._store.insert(job)

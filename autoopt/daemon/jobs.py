@@ -57,6 +57,7 @@ class Options(Record):
     optimizers: list[str] | None = None
     device: str | None = None
     workers: int | None = Field(None, ge=1)
+    ship: str | None = Field(None, description="folder of the project that a cluster's machines get")
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     accumulate: int | None = Field(None, ge=1)
     global_batch: int | None = Field(None, ge=1)
@@ -96,7 +97,11 @@ class Job(Record):
     ended: float | None = None
     attempts: int = Field(0, description="starts of its process")
     deaths: int = Field(0, description="of those that ended without a word; counted anew after a retry")
-    devices: list[str] = Field([], description="where it runs, or ran last: UUIDs of GPUs, or cpu")
+    losses: int = Field(0, description="of the cluster that it ran on; counted anew after a retry")
+    devices: list[str] = Field(
+        [], description="where it runs, or ran last: UUIDs of GPUs, cpu, or cluster: and a kind of device"
+    )
+    places: int = Field(0, description="trials at once that it may run on the cluster, now or last")
     digest: str = Field("", description="of the code that was handed in")
     changed: list[str] = Field([], description="what of that code has changed since, in words")
     error: dict[str, Any] | None = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from autoopt.daemon import commands, orphans, recovery, snapshot
+from autoopt.daemon.cluster import ClusterPlace
 from autoopt.daemon.follow import first_damage
 from autoopt.daemon.guarded import Guarded, order_for
 from autoopt.daemon.home import Home
@@ -63,7 +64,8 @@ class Launch:
                 f"the run's events were damaged ({damage}); they are kept in {kept}, and the job starts anew"
             )
             self._notes.say(f"Job {job.id}: {reason}.")
-        command = self._command(job, taken, folder, resume=has_run(out), device=place.request)
+        on = {"cluster": place.cluster} if isinstance(place, ClusterPlace) else {}
+        command = self._command(job, taken, folder, resume=has_run(out), device=place.request, **on)
         after = self._moves.move(
             job,
             State.RUNNING,
@@ -80,7 +82,9 @@ class Launch:
             attempt=after.attempts,
             command=command,
             cwd=taken.cwd,
-            environment=commands.environment(job.submission, orphans.marker(home, job.id), place.uuids),
+            environment=commands.environment(
+                job.submission, orphans.marker(home, job.id), place.uuids, places=folder if on else None
+            ),
             grace=self._grace,
             group=orphans.group(home, job.id),
             cores=place.cores,

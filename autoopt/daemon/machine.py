@@ -62,7 +62,7 @@ class Machine:
     """The devices that the daemon may use. GPUs are looked at again every few seconds, where there are any.
 
     Args:
-        request: "auto" (all), "cpu", or GPUs: "cuda:0,cuda:2".
+        request: "auto" (all), "cpu", "none", or GPUs: "cuda:0,cuda:2".
         look: asks the driver; for tests.
         cores: that jobs may use; those of this process unless given.
 
@@ -74,9 +74,11 @@ class Machine:
         self, request: str = "auto", look: Callable[[], Scan] = ask, cores: list[int] | None = None
     ) -> None:
         self._look = look
-        self.cores = _cores() if cores is None else cores
+        nothing = request.strip().lower() == "none"
+        self.cores = [] if nothing else _cores() if cores is None else cores
         self._lock = threading.Lock()
-        found = Scan((), "the daemon uses the CPU only") if request.strip().lower() == "cpu" else look()
+        asks = request.strip().lower() not in ("cpu", "none")
+        found = look() if asks else Scan((), "the daemon uses the CPU only")
         self._index = {gpu.uuid: index for index, gpu in enumerate(found.gpus)}
         self._allowed = self._chosen(request, found)
         self.why_none = found.why_none
@@ -114,6 +116,11 @@ class Machine:
             DeviceError: one that the daemon does not have.
         """
         text = (device or "auto").strip().lower()
+        if not self.cores:
+            raise DeviceError(
+                f"The daemon uses no device of its own machine, so there is no {text}: it has a cluster only.",
+                "Leave --device out.",
+            )
         if text == "cpu" or (text == "auto" and not self._allowed):
             return []
         if text == "auto":
@@ -130,7 +137,7 @@ class Machine:
 
     def _chosen(self, request: str, found: Scan) -> list[str]:
         text = request.strip().lower()
-        if text == "cpu":
+        if text in ("cpu", "none"):
             return []
         if text == "auto":
             return [gpu.uuid for gpu in found.gpus]
@@ -177,6 +184,8 @@ def describe(machine: Machine, leases: Leases) -> list[dict[str, Any]]:
         }
         for gpu in machine.gpus()
     ]
+    if not machine.cores:
+        return found
     holders = [leases.holder(core(number)) for number in machine.cores]
     busy = sorted({holder for holder in holders if holder is not None})
     cpu = {

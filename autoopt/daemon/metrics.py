@@ -20,7 +20,7 @@ class Metrics:
 
     Args:
         numbers: gives the service's figures when asked: name -> value; a state's name -> jobs in it; what is counted up
-            since the daemon began ends in `_total`.
+            since the daemon began ends in `_total`; what is told of a kind of device has it after a slash.
         streams: gives the number of open event streams.
     """
 
@@ -40,14 +40,21 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """For the registry: the figures of now."""
         jobs = GaugeMetricFamily("autoopt_jobs", "Jobs, by state.", labels=["state"])
+        of_kinds: dict[str, GaugeMetricFamily] = {}
         for name, value in self._numbers().items():
             if name in _STATES:
                 jobs.add_metric([name], value)
+            elif "/" in name:
+                name, _, kind = name.partition("/")
+                if name not in of_kinds:
+                    of_kinds[name] = GaugeMetricFamily(f"autoopt_{name}", _words(name), labels=["kind"])
+                of_kinds[name].add_metric([kind], value)
             elif name.endswith("_total"):
                 yield CounterMetricFamily(f"autoopt_{name.removesuffix('_total')}", _words(name), value=value)
             else:
                 yield GaugeMetricFamily(f"autoopt_{name}", _words(name), value=value)
         yield jobs
+        yield from of_kinds.values()
         yield GaugeMetricFamily("autoopt_event_streams", "Open event streams.", value=self._streams())
 
     def describe(self) -> list[Metric]:

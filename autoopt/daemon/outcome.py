@@ -12,6 +12,8 @@ from autoopt.daemon.jobs import Job, State
 
 MAX_DEATHS = 2
 """A job whose process died so often without a word is set aside."""
+MAX_LOSSES = 5
+"""A job that lost its cluster so often is set aside: it may be what brings the cluster down."""
 _INTERRUPTED = 130
 _COMPLETE = re.compile(rb"^complete: (true|false)\s*$", re.MULTILINE)
 _RESULT = "recommendation.yaml"
@@ -24,6 +26,8 @@ class Verdict(NamedTuple):
     changes: dict[str, Any]
     no_space: bool = False
     """The disk was full: it is tried again when there is space."""
+    no_cluster: bool = False
+    """The cluster was lost: it is tried again when that is there."""
 
 
 def judge(job: Job, record: dict[str, Any] | None, out: Path, guard: int | None = None) -> Verdict:
@@ -79,6 +83,8 @@ def _ended(job: Job, told: dict[str, Any], out: Path) -> Verdict:
             return Verdict(
                 State.QUEUED, {"reason": "the disk was full; it goes on when there is space"}, True
             )
+        if error.get("kind") == "ClusterGone":
+            return _lost(job, str(error.get("message", "")))
         return Verdict(State.FAILED, {"reason": str(error.get("message", "")), "error": error})
     said = str(told.get("said", "")).strip().splitlines()
     last = f" Its last words: {said[-1][:300]}" if said else ""
@@ -95,6 +101,17 @@ def _died(job: Job, how: str) -> Verdict:
     message = f"The job was set aside: {how}, and so were those of the attempt before."
     error = {"kind": "WorkerError", "message": message, "hint": hint, "exit_code": 6}
     return Verdict(State.SET_ASIDE, {"deaths": deaths, "reason": message, "error": error})
+
+
+def _lost(job: Job, said: str) -> Verdict:
+    losses = job.losses + 1
+    if losses < MAX_LOSSES:
+        reason = f"it waits for the cluster, and goes on where it was: {said}"
+        return Verdict(State.QUEUED, {"losses": losses, "reason": reason}, no_cluster=True)
+    hint = "Perhaps it is what brings the machines down: see its log. `autoopt retry` goes on with it."
+    message = f"The job was set aside: it has lost the cluster {losses} times. {said}"
+    error = {"kind": "ClusterGone", "message": message, "hint": hint, "exit_code": 6}
+    return Verdict(State.SET_ASIDE, {"losses": losses, "reason": message, "error": error}, no_cluster=True)
 
 
 def _failed(kind: str, message: str, hint: str, code: int) -> Verdict:

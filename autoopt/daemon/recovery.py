@@ -77,7 +77,7 @@ def move(store: Store, home: Home, job: Job, state: State, now: float, **changes
     if state in ENDED:
         changes = {**changes, "ended": max(now, job.started or job.created)}
     elif state is State.QUEUED:
-        changes = {**changes, "devices": [], "ended": None}
+        changes = {**changes, "devices": [], "places": 0, "ended": None}
     after = store.replace(job, job.moved(state, **changes))
     if state in ENDED or job.state in ENDED:
         # The queue knows it; the copy in the folder matters only should the queue be lost.

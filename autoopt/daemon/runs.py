@@ -150,8 +150,10 @@ class Runs:
                 running.verdict = self._verdict(running)
             assert running.verdict is not None
             verdict = running.verdict
-            if verdict.no_space:
+            if verdict.no_space or verdict.no_cluster:
                 self._waiting.hold(id_)
+            if verdict.no_cluster and self._scheduler.cluster is not None:
+                self._scheduler.cluster.doubt()
             changed = self._changed_since(id_)
             try:
                 self._moves.move(job, verdict.state, **verdict.changes, changed=changed)

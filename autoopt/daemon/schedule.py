@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from autoopt.daemon.jobs import Job
 from autoopt.daemon.machine import Machine
@@ -11,6 +12,9 @@ from autoopt.errors import DeviceError
 from autoopt.hardware.gpu import Gpu
 from autoopt.hardware.leases import Lease, Leases, core
 from autoopt.units import show_bytes
+
+if TYPE_CHECKING:
+    from autoopt.daemon.cluster import ClusterDevices
 
 _COOLING_SECONDS = 30.0
 """So long a GPU may take to show that a job's memory is gone; then it is given back, and watched as any other."""
@@ -48,8 +52,8 @@ class Scheduler:
     they may.
     """
 
-    def __init__(self, machine: Machine, leases: Leases) -> None:
-        self._machine, self._leases = machine, leases
+    def __init__(self, machine: Machine, leases: Leases, cluster: ClusterDevices | None = None) -> None:
+        self._machine, self._leases, self.cluster = machine, leases, cluster
         self._kept: set[str] = set()
         self._cpu_kept = False
         self._cooling: list[tuple[Place, float]] = []
@@ -62,7 +66,8 @@ class Scheduler:
     @property
     def full(self) -> bool:
         """Whether nothing is left that a further job of this pass could get."""
-        return self._cpu_kept and all(uuid in self._kept for uuid in self._machine.uuids)
+        here = self._cpu_kept and all(uuid in self._kept for uuid in self._machine.uuids)
+        return here and (self.cluster is None or self.cluster.full)
 
     def place(self, job: Job, need: int | None = None) -> Place | str:
         """Devices for a job, leased; or why it waits, in words.
@@ -73,6 +78,8 @@ class Scheduler:
         Raises:
             DeviceError: it names a device that the daemon does not have.
         """
+        if self.cluster is not None and self.cluster.is_for(job):
+            return self.cluster.place(job)
         wanted = self._machine.wanted(job.submission.options.device)
         who = f"job {job.id}"
         if wanted == []:
@@ -92,11 +99,13 @@ class Scheduler:
         return bool(self._cooling)
 
     def largest(self, job: Job) -> int | None:
-        """Bytes of the largest GPU that the job could get; `None`: it is for the CPU.
+        """Bytes of the largest GPU of this machine that the job could get; `None`: it is for the CPU, or for a cluster.
 
         Raises:
             DeviceError: as `place`.
         """
+        if self.cluster is not None and self.cluster.is_for(job):
+            return None
         wanted = self._machine.wanted(job.submission.options.device)
         if wanted == []:
             return None

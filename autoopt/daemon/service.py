@@ -15,6 +15,7 @@ from typing import Any
 
 from autoopt import __version__
 from autoopt.daemon import commands, logs, recovery
+from autoopt.daemon.cluster import ClusterDevices
 from autoopt.daemon.following import Following
 from autoopt.daemon.home import Home, Lock
 from autoopt.daemon.hub import Hub, Update
@@ -35,7 +36,9 @@ from autoopt.daemon.store import Changed
 from autoopt.daemon.waiting import Waiting
 from autoopt.daemon.waking import Waking
 from autoopt.files import plain
+from autoopt.hardware.cpu import cpu_slots
 from autoopt.hardware.leases import Leases
+from autoopt.records import Cluster
 
 _STALLED_SECONDS = 30.0
 _LISTED = 200
@@ -46,7 +49,8 @@ class Service:
 
     Args:
         home: the state folder.
-        devices: that it may use: "auto" (all), "cpu", or GPUs: "cuda:0,cuda:1".
+        devices: that it may use: "auto" (all), "cpu", "none", or GPUs: "cuda:0,cuda:1".
+        cluster: where jobs run that name no device of this machine, and what each trial takes of it.
         limits: see `Limits`.
         command: what a job's runner is; for tests.
         memory: what predicts the memory that it needs; for tests.
@@ -71,6 +75,7 @@ class Service:
         home: Home,
         *,
         devices: str = "auto",
+        cluster: Cluster | None = None,
         limits: Limits | None = None,
         command: Command = commands.profile,
         memory: Callable[[Job, Snapshot, int], list[str]] = commands.memory,
@@ -80,7 +85,7 @@ class Service:
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.home = home
-        self._devices = devices
+        self._devices, self._given_cluster = devices, cluster
         self._limits = limits or Limits()
         self._command, self._memory = command, memory
         self._given_machine = machine
@@ -106,7 +111,9 @@ class Service:
         self._lock = Lock(self.home)
         try:
             self._machine = self._given_machine or Machine(self._devices)
-            scheduler = Scheduler(self._machine, self._leases)
+            self._waking = Waking()
+            self._cluster = self._make_cluster()
+            scheduler = Scheduler(self._machine, self._leases, self._cluster)
             self._leases.holder("none")  # whether the place can be used is better known now
             self._store = recovery.open_store(self.home, self._notes.say)
             recovery.settle(self.home, self._store, self._clock(), self._notes.say)
@@ -115,13 +122,19 @@ class Service:
             self._lock.release()
             raise
         self._works = True
+        if self._cluster is not None:
+            self._cluster.start()
         self._loop.start()
+
+    def _make_cluster(self) -> ClusterDevices | None:
+        if self._given_cluster is None:
+            return None
+        return ClusterDevices(self._given_cluster, self.home, self._waking.wake, max(2, 2 * cpu_slots()))
 
     def _put_together(self, scheduler: Scheduler) -> None:
         home, store, waiting, notes, clock = self.home, self._store, self._waiting, self._notes, self._clock
         self._predictions = Predictions(home, self._memory)
-        self._intake = Intake(home, store, self._machine, clock)
-        self._waking = Waking()
+        self._intake = Intake(home, store, self._machine, clock, self._cluster)
         self._moves = moves = Moves(home, store, waiting, self.hub, clock)
         launch = Launch(
             home, moves, waiting, notes, command=self._command, grace=self._limits.grace, clock=clock
@@ -159,6 +172,8 @@ class Service:
         if not self._works:
             return
         self._loop.stop(abrupt=not drain)
+        if self._cluster is not None:
+            self._cluster.stop()
         self._works = False
         self.hub.close()
         self._store.close()
@@ -234,7 +249,7 @@ class Service:
                 self.home.put_out_aside(id_)
             with contextlib.suppress(Changed):
                 after = self._moves.move(
-                    job, State.QUEUED, reason="", error=None, deaths=0, complete=None, started=None
+                    job, State.QUEUED, reason="", error=None, deaths=0, losses=0, complete=None, started=None
                 )
                 self._waiting.let_go(id_)
                 self._predictions.forget(id_)
@@ -300,13 +315,18 @@ class Service:
     # --- what an operator asks for ----------------------------------------------------------------------------
 
     def devices(self) -> list[dict[str, Any]]:
-        """{"uuid", "name", "kind", "total", "free", "leased_by", "others"} of each; bytes, or cores of the CPU."""
-        return describe(self._machine, self._leases)
+        """{"uuid", "name", "kind", "total", "free", "leased_by", "others"} of each; bytes, cores of the CPU, or places.
+
+        Of a cluster besides: "address", "used", "machines", "trouble" (why it is not there).
+        """
+        there = [] if self._cluster is None else self._cluster.devices()
+        return [*there, *describe(self._machine, self._leases)]
 
     def health(self) -> dict[str, Any]:
         """{"status": "ok", "degraded" or "stalled", "stalled", "trouble": [...], "notes": [...], "version", ...}."""
         stalled = self._loop.age > _STALLED_SECONDS
-        trouble = [text for text in (self._notes.trouble, self._machine.trouble) if text]
+        there = "" if self._cluster is None else self._cluster.trouble
+        trouble = [text for text in (self._notes.trouble, self._machine.trouble, there) if text]
         return {
             "status": "stalled" if stalled else "degraded" if trouble else "ok",
             "stalled": stalled,
@@ -326,7 +346,7 @@ class Service:
         counts["guards"] = len(self._runs.ids)
         counts["disk_free_bytes"] = self.home.free()
         counts["loop_age_seconds"] = self._loop.age
-        return counts
+        return counts if self._cluster is None else {**counts, **self._cluster.figures()}
 
     def _everything(self) -> dict[str, Any]:
         return {"jobs": [job.model_dump(mode="json") for job in self.jobs(limit=_LISTED)]}

@@ -236,7 +236,7 @@ def _module_file(entry: Path, name: str) -> Path | None:
 def _copy(code: list[Path], root: Path, copy: Path) -> dict[str, str]:
     files = {}
     try:
-        parts = list(_Tree(root, code).folders())
+        parts = list(_Tree(root, code, copy).folders())
         for part in parts:
             place = copy / part.path.relative_to(root)
             place.mkdir(parents=True, exist_ok=True)
@@ -266,8 +266,8 @@ class _Folder:
 class _Tree:
     """The folders that hold code, directly or below, and what else is in them."""
 
-    def __init__(self, root: Path, code: list[Path]) -> None:
-        self._code = set(code)
+    def __init__(self, root: Path, code: list[Path], copy: Path) -> None:
+        self._code, self._copy = set(code), copy
         self._real = {root}
         for file in code:
             folder = file.parent
@@ -282,6 +282,9 @@ class _Tree:
             for path in sorted(folder.iterdir()):
                 # Compiled code of the originals must not be taken for that of the copies.
                 if path in self._code or path in self._real or path.name == "__pycache__":
+                    continue
+                # A link to what holds the copy would be a way round in circles, for ever to whoever follows links.
+                if self._copy.is_relative_to(path):
                     continue
                 links.append(path.name)
             count += len(links)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from autoopt.daemon import snapshot
 from autoopt.daemon.home import Home
-from autoopt.daemon.jobs import Job, State
+from autoopt.daemon.jobs import ALIVE, Job, State
 from autoopt.daemon.moves import Moves
 from autoopt.daemon.notes import Notes
 from autoopt.daemon.prediction import Predictions
@@ -17,6 +17,8 @@ from autoopt.daemon.snapshot import Snapshot
 from autoopt.daemon.store import Changed, Store
 from autoopt.daemon.waiting import Waiting
 from autoopt.errors import AutooptError, DeviceError, DiskFull, RunError
+from autoopt.journal import has_run
+from autoopt.trials.cluster.allotted import ALLOTTED
 from autoopt.units import show_bytes
 
 _TOLD = 20
@@ -54,6 +56,7 @@ class Starting:
         self._home, self._store, self._moves, self._waiting = home, store, moves, waiting
         self._predictions, self._scheduler, self._runs, self._notes = predictions, scheduler, runs, notes
         self._least = free
+        self._places: dict[str, int] = {}
 
     def turn(self, ending: Callable[[], bool]) -> None:
         """A pass.
@@ -63,6 +66,7 @@ class Starting:
         """
         self._predictions.turn()
         self._scheduler.begin()
+        self._tell_places()
         reasons: dict[str, str] = {}
         queued = self._store.queued()
         if queued and (free := self._home.free()) < self._least:
@@ -101,6 +105,21 @@ class Starting:
                 reasons[id_] = reason
         self._tell(reasons)
 
+    def _tell_places(self) -> None:
+        """Of jobs on a cluster, whose places change while they run: those that have others now."""
+        if self._scheduler.cluster is None:
+            return
+        places = self._scheduler.cluster.begin()
+        for id_, count in places.items():
+            if self._places.get(id_) != count:
+                job = self._store.get(id_)
+                if job.state in ALIVE and job.places != count:
+                    try:
+                        self._moves.move(job, job.state, places=count)
+                    except Changed:
+                        places[id_] = job.places  # told the next time
+        self._places = places
+
     def _tell(self, reasons: dict[str, str]) -> None:
         """Why jobs wait, to those who watch; of a long queue only those that are next."""
         for id_ in self._waiting.replace(reasons)[:_TOLD]:
@@ -111,6 +130,9 @@ class Starting:
     def _begin(self, job: Job) -> str:
         """Starts a job, or says why it waits."""
         taken = self._snapshot(job)
+        folder = self._home.job(job.id)
+        if self._scheduler.cluster is None and (folder / ALLOTTED).exists() and has_run(folder / "out"):
+            return "it began on a cluster, and waits for a daemon that has one (autoopt serve --cluster)"
         need = None
         largest = self._scheduler.largest(job)
         if largest is not None and job.attempts == 0:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from autoopt.errors import WorkerError
+from autoopt.errors import ClusterGone, WorkerError
 from autoopt.records import Flags, Outcome, TrialResult, TrialSpec, WorkloadReport
 from autoopt.trials.engine import FILE_ENGINE
 from autoopt.trials.process import Process
@@ -189,6 +189,23 @@ class Pool:
         """Gives up a slot whose place is gone for good; a trial that is in flight there ends first."""
         self._slots[slot].retire()
 
+    def alive(self) -> dict[int, bool]:
+        """The slots that are not lost, and of each whether its worker has loaded."""
+        return {
+            slot.index: slot.state in (State.IDLE, State.BUSY)
+            for slot in self._slots
+            if slot.state is not State.LOST
+        }
+
+    def give_back(self, slot: int) -> bool:
+        """Ends the worker of a slot that trains nothing, and starts no other; a busy one stays, and `False` says so."""
+        if self._slots[slot].state not in (State.DOWN, State.LOADING, State.IDLE):
+            return False
+        self._slots[slot].retire()
+        if self._slots[slot].process is not None:
+            self._slots[slot].end(Outcome.CANCELLED, "given back")
+        return True
+
     def close(self) -> None:
         """Ends all processes, those busy included; idle ones may clean up for the grace time."""
         if self._closed:
@@ -247,7 +264,8 @@ class Pool:
         last = next((slot.error for slot in self._slots if slot.error is not None), None)
         if last is None:
             return WorkerError("The pool is closed.")
-        return WorkerError(f"No worker could be kept alive; the last one said: {last.message}", last.hint)
+        kind = ClusterGone if isinstance(last, ClusterGone) else WorkerError
+        return kind(f"No worker could be kept alive; the last one said: {last.message}", last.hint)
 
 
 def _cores() -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from enum import Enum, auto
 
-from autoopt.errors import AutooptError, WorkerError
+from autoopt.errors import AutooptError, ClusterGone, WorkerError
 from autoopt.hardware.cpu import total_memory
 from autoopt.options import steps_of
 from autoopt.records import Outcome, TrialResult, TrialSpec
@@ -171,7 +171,8 @@ class Slot:
         elif self.state in (State.LOADING, State.IDLE):
             self._deaths += 1
             doing = "while it loaded" if self.state is State.LOADING else "between trials"
-            self.error = WorkerError(
+            kind = ClusterGone if reply.lost else WorkerError
+            self.error = kind(
                 f"A worker process died {doing}: {self._cause(reply)[1]}.",
                 self._with_log("Run your file alone to see why"),
             )

@@ -47,6 +47,34 @@ def end(server: Listening, job: Job, *states: State, **changes: Any) -> None:
     server.service.move(job.id, *states, **changes)
 
 
+def test_the_list_says_how_the_cluster_is(
+    server: Listening, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = {
+        "uuid": "cluster:x",
+        "kind": "cluster",
+        "name": "cluster at head:6379 (x)",
+        "trouble": "",
+        "total": 4,
+        "used": 3,
+        "free": 0,
+        "machines": [{}],
+        "others": ["1 place taken by others"],
+    }
+    server.service.devices = lambda: [kind]  # type: ignore[method-assign]
+    end(server, job, State.RUNNING, devices=["cluster:x"], places=3)
+    assert run(["jobs"]) == 0
+    out = capsys.readouterr().out
+    assert "cluster (3 places)" in out
+    last = "cluster at head:6379 (x): 1 machine, 3 of 4 places used, 0 free, 1 place taken by others"
+    assert out.splitlines()[-1] == last
+    kind["trouble"] = "no answer"
+    assert run(["jobs"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "cluster at head:6379 (x): not there: no answer"
+    assert run(["jobs", "--json"]) == 0
+    assert told(capsys)["cluster"][0]["uuid"] == "cluster:x"
+
+
 def test_the_list(server: Listening, job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     other = server.service.submit(Submission(target="b.py"))
     end(server, other, State.CANCELLED, reason="it was cancelled")

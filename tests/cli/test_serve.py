@@ -26,6 +26,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--http", "0.0.0.0:8470"], "other machines"),
         (["--http", "0.0.0.0:8470", "--name", "gpu1"], "other machines"),
         (["--http", "8470"], "no address"),
+        (["--devices", "none"], "nothing to run a job on"),
+        (["--cpus-per-trial", "2"], "there is no --cluster"),
         (["--http", "127.0.0.1:8470", "--tls-cert", "/nowhere"], "certificate and its key"),
         (["--tls-cert", "/nowhere", "--tls-key", "/nowhere"], "--http"),
     ],
@@ -61,6 +63,21 @@ def test_the_unit_serves_the_same(tmp_path: Path, home: Path, capsys: pytest.Cap
     assert run(arguments) == 0
     assert "systemctl --user enable --now autoopt" in capsys.readouterr().out
     assert run(["serve", "--install", "--http", "0.0.0.0:9000"]) == 2
+
+
+def test_the_unit_knows_the_cluster_and_where_its_token_lies_but_not_the_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/home/me/token")
+    arguments = ["serve", "--install", "--cluster", "head:6379", "--gpus-per-trial", "0.5"]
+    assert run([*arguments, "--json"]) == 0
+    text = Path(json.loads(capsys.readouterr().out)["unit"]).read_text()
+    assert '"--cluster" "head:6379" "--gpus-per-trial" "0.5"' in text
+    assert "RAY_AUTH_TOKEN_PATH=/home/me/token" in text
+    assert "secret" not in text
+    assert run(arguments) == 0
+    assert "RAY_AUTH_TOKEN is not in it" in capsys.readouterr().out
 
 
 def test_a_login_link_of_the_daemon_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

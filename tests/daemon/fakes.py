@@ -98,7 +98,12 @@ class FakeService:
         return {"status": "ok", "stalled": False}
 
     def metrics(self) -> dict[str, float]:
-        return {"queued": float(len(self.found)), "starts_total": 3.0, "disk_free_bytes": 7.0}
+        return {
+            "queued": float(len(self.found)),
+            "starts_total": 3.0,
+            "disk_free_bytes": 7.0,
+            "places/H 100": 2.0,
+        }
 
     def updates(self, after: int | None) -> Sequence[Update]:
         return self.hub.after(after)

@@ -22,12 +22,15 @@ from autoopt.daemon.service import Service
 from autoopt.daemon.snapshot import Snapshot
 from autoopt.daemon.store import Store
 from autoopt.errors import AutooptError
+from autoopt.records import Cluster
 
 
 def scripted(runner: str) -> Any:
     """A runner that is a script: its arguments are the job's folder, "resume" or "start", and those of the submission."""
 
-    def command(job: Job, taken: Snapshot, folder: Path, *, resume: bool, device: str) -> list[str]:
+    def command(
+        job: Job, taken: Snapshot, folder: Path, *, resume: bool, device: str, cluster: Cluster | None = None
+    ) -> list[str]:
         how = "resume" if job.attempts else "start"
         return [sys.executable, "-I", runner, str(folder), how, *job.submission.arguments]
 
@@ -78,7 +81,10 @@ def main() -> None:
         die_at(point)
     home, runner, limits = sys.argv[1:4]
     command = commands.profile if runner == "profile" else scripted(runner)
-    service = Service(Home(home), devices="cpu", command=command, limits=Limits(**json.loads(limits)))
+    cluster = Cluster(address=address) if (address := os.environ.get("TEST_CLUSTER")) else None
+    service = Service(
+        Home(home), devices="cpu", cluster=cluster, command=command, limits=Limits(**json.loads(limits))
+    )
     try:
         service.start()
     except AutooptError as error:

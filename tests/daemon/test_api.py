@@ -253,6 +253,7 @@ def test_metrics_for_prometheus(door: Door) -> None:
     assert samples[("autoopt_jobs", (("state", "queued"),))] == 1
     assert samples[("autoopt_starts_total", ())] == 3
     assert samples[("autoopt_disk_free_bytes", ())] == 7
+    assert samples[("autoopt_places", (("kind", "H 100"),))] == 2
     assert samples[("autoopt_http_requests_total", (("route", "/v1/jobs/{id}"), ("status", "404")))] == 1
     assert samples[("autoopt_http_requests_total", (("route", "none"), ("status", "404")))] == 1
     assert "long/path" not in text

@@ -68,6 +68,15 @@ def test_the_code_is_copied_and_the_rest_is_linked(project: Path, job: Path) -> 
     assert read(job) == snapshot
 
 
+def test_a_home_inside_the_project_is_not_linked_into_its_own_copies(project: Path) -> None:
+    job = project / "experiments" / "state" / "jobs" / "a"
+    job.mkdir(parents=True)
+    take("experiments/model.py", project, job)
+    there = job / "project" / "experiments"
+    assert (there / "data" / "x.npz").read_text() == "data"
+    assert not (there / "state").exists()
+
+
 def test_what_has_changed_is_said(project: Path, job: Path) -> None:
     snapshot = take("experiments/model.py", project, job)
     assert changes(snapshot) == []

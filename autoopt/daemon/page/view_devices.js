@@ -3,11 +3,11 @@
 import { api } from "./api.js";
 import { problemCard } from "./ask.js";
 import { el } from "./dom.js";
-import { plural, scaled, titleOf } from "./words.js";
+import { plural, scaled, sentence, titleOf } from "./words.js";
 
 const EVERY = 5000;
 /** How a job's id looks. */
-const JOB = /^[a-z0-9]{12}$/;
+const JOB = /^(?:job )?([a-z0-9]{12})$/;
 
 export function devices(main, store) {
   document.title = "Devices - autoopt";
@@ -54,6 +54,7 @@ export function devices(main, store) {
 function list(found, store) {
   if (found.length === 0) return [el("p", { class: "card empty" }, "The daemon knows no devices.")];
   return found.map((device) => {
+    if (device.kind === "cluster") return cluster(device, store);
     const name = device.kind === "cpu" ? "CPU" : (device.name ?? device.uuid);
     const meter = meterOf(device, name);
     return el(
@@ -68,6 +69,31 @@ function list(found, store) {
   });
 }
 
+/** A kind of device of the cluster, counted in places, each for a trial; or that there is no cluster now. */
+function cluster(device, store) {
+  const head = el("div", { class: "bar" }, el("h2", {}, sentence(device.name)));
+  if (device.trouble) {
+    const why = `Not there: ${device.trouble}. Jobs wait for it, and go on when it is there.`;
+    return el("section", { class: "card" }, head, el("p", { role: "status" }, why.replace("..", ".")));
+  }
+  const { total, used, free } = device;
+  const words = `${used} of ${plural(total, "place")} in use, ${free} free`;
+  const bar = el("progress", { max: Math.max(1, total), value: Math.min(used, total), "aria-label": `places of ${device.name} in use` });
+  const rows = device.machines.map((one) =>
+    el("tr", {}, el("td", { class: "left" }, one.address), ...[one.cpus, one.gpus, one.total, one.used, one.free].map((n) => el("td", {}, String(n)))),
+  );
+  const names = ["Machine", "Cores", "GPUs", "Places", "In use", "Free"].map((text, i) => el("th", { scope: "col", class: i ? null : "left" }, text));
+  return el(
+    "section",
+    { class: "card" },
+    head,
+    el("div", { class: "track" }, bar, el("span", { class: "small" }, words)),
+    el("p", {}, ...holder(device, store.jobs, "Used by ", "No job uses it.")),
+    device.others.length ? el("p", { class: "small" }, sentence(device.others.join(", "))) : null,
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `machines of ${device.name}` }, el("table", {}, el("thead", {}, el("tr", {}, ...names)), el("tbody", {}, ...rows))),
+  );
+}
+
 /** Memory of a GPU, cores of the CPU. */
 function meterOf(device, name) {
   if (!device.total) return null;
@@ -78,11 +104,11 @@ function meterOf(device, name) {
   return el("div", { class: "track" }, bar, el("span", { class: "small" }, words));
 }
 
-function holder(device, jobs) {
+function holder(device, jobs, word = "Leased by ", none = "Free.") {
   const by = device.leased_by;
-  if (by === null || by === undefined || by === "") return ["Free."];
+  if (by === null || by === undefined || by === "") return [none];
   const holders = String(by).split(", ");
-  return ["Leased by ", ...holders.flatMap((one, i) => [i ? ", " : "", JOB.test(one) ? link(one, jobs) : one]), "."];
+  return [word, ...holders.flatMap((one, i) => [i ? ", " : "", JOB.test(one) ? link(JOB.exec(one)[1], jobs) : one]), "."];
 }
 
 function link(id, jobs) {

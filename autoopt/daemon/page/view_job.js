@@ -9,7 +9,7 @@ import { Rounds } from "./job_rounds.js";
 import { TrialTable } from "./job_trials.js";
 import { Palette } from "./palette.js";
 import { drawBadge, drawProgress } from "./view_jobs.js";
-import { about, sentence, titleOf } from "./words.js";
+import { about, placesOf, sentence, titleOf } from "./words.js";
 
 const ENDED = ["done", "failed", "cancelled", "set_aside"];
 /** Least milliseconds between two drawings of the charts. */
@@ -183,7 +183,7 @@ class JobPage {
       ["target", target],
       ["submitted", moment(job.created)],
       job.started ? [ENDED.includes(job.state) ? "took" : "runs for", about(until - job.started)] : ["waits for", about(until - job.created)],
-      ["device", job.devices.join(", ") || (job.state === "queued" ? "waits for one" : "none")],
+      ["device", placesOf(job) || (job.state === "queued" ? "waits for one" : "none")],
       job.submission.priority ? ["priority", String(job.submission.priority)] : null,
       job.attempts > 1 ? ["starts", String(job.attempts)] : null,
       live?.trials?.length ? ["trials", String(live.trials.length)] : null,

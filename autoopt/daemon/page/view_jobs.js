@@ -2,7 +2,7 @@
 
 import { problemCard } from "./ask.js";
 import { el, follow, moment, say } from "./dom.js";
-import { about, sentence, STATES, titleOf } from "./words.js";
+import { about, placesOf, sentence, STATES, titleOf } from "./words.js";
 
 const GROUPS = [
   ["Running", ["running", "cancelling"]],
@@ -133,7 +133,7 @@ export function drawProgress(track, job, live) {
 function drawAbout(place, job) {
   const began = job.ended ?? job.started ?? job.created;
   const word = job.ended ? "ended" : job.started ? "started" : "submitted";
-  const details = [job.submission.name ? job.submission.target : null, job.devices.join(", ") || null].filter(Boolean);
+  const details = [job.submission.name ? job.submission.target : null, placesOf(job) || null].filter(Boolean);
   const priority = job.submission.priority ? `priority ${job.submission.priority}` : null;
   const key = JSON.stringify([word, began, details, priority]);
   if (place.dataset.shown === key) return;

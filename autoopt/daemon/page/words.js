@@ -82,6 +82,12 @@ export function sentence(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** Where a job runs, or ran last; on a cluster with its share of it. */
+export function placesOf(job) {
+  const where = job.devices.join(", ");
+  return job.places ? `${where}, ${plural(job.places, "place")}` : where;
+}
+
 /** What people call a job. */
 export function titleOf(job) {
   return job.submission.name || job.submission.target;

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -41,7 +42,7 @@ class Bridge:
 
     def __init__(self, door: socket.socket, order: Connect) -> None:
         self._door, self._order = door, order
-        self._devices: dict[str, str] = {}
+        self._devices = dict(order.devices)
         self._told: list[Node] = []
         self._relays: set[asyncio.Task[None]] = set()
 
@@ -54,7 +55,7 @@ class Bridge:
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={
-                "working_dir": self._order.folder,
+                **({} if self._order.looks else {"working_dir": self._order.folder}),
                 "py_modules": [str(package)],
                 "excludes": _EXCLUDED,
                 "env_vars": self._order.variables,
@@ -92,10 +93,11 @@ class Bridge:
     async def _look(self) -> None:
         """Tells which machines there are, whenever that changes."""
         while True:
+            free = await asyncio.to_thread(_free) if self._order.looks else {}
             found = [node for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
             nodes = []
             for node in sorted(found, key=lambda n: (str(n["NodeManagerAddress"]), str(n["NodeID"]))):
-                told = await self._node(node)
+                told = await self._node(node, free.get(node["NodeID"]))
                 if told is not None:
                     nodes.append(told)
             if nodes != self._told or not nodes:
@@ -105,7 +107,7 @@ class Bridge:
                 self._door.setblocking(False)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _node(self, node: dict[str, Any]) -> Node | None:
+    async def _node(self, node: dict[str, Any], free: dict[str, float] | None) -> Node | None:
         name, resources = node["NodeID"], node["Resources"]
         if name not in self._devices:
             kinds = [r.partition(":")[2] for r in resources if r.startswith("accelerator_type:")]
@@ -119,6 +121,8 @@ class Bridge:
             cpus=resources.get("CPU", 0.0),
             gpus=resources.get("GPU", 0.0),
             device=self._devices[name],
+            free_cpus=None if free is None else free.get("CPU", 0.0),
+            free_gpus=None if free is None else free.get("GPU", 0.0),
         )
 
     async def _relay(self, order: Open, commands: int, replies: int) -> None:
@@ -188,6 +192,14 @@ def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _free() -> dict[str, dict[str, float]]:
+    """What Ray has given to nobody, on each node; nothing is known of it through Ray's client."""
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        return {}
+    free: dict[str, dict[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
+    return free
 
 
 async def _model_of(node: str) -> str:

@@ -16,6 +16,8 @@ class Connect(Record):
     address: str = Field(description="auto, HOST:PORT or ray://HOST:PORT")
     folder: str = Field(description="shipped to every node, where it is the working directory")
     variables: dict[str, str] = Field(default={}, description="of the environment, for the workers")
+    devices: dict[str, str] = Field(default={}, description="of machines whose kind is known: by Ray's id")
+    looks: bool = Field(False, description="no trials: tell the machines, and what is free on them")
 
 
 class Open(Record):
@@ -35,6 +37,10 @@ class Node(Record):
     cpus: float
     gpus: float
     device: str = Field(description="its kind: the GPU's or, where it has none, the CPU's model")
+    free_cpus: float | None = Field(
+        None, description="that nobody has been given; told to those who only look"
+    )
+    free_gpus: float | None = None
 
 
 class Nodes(Record):

@@ -7,8 +7,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoopt.errors import WorkerError
+from autoopt.errors import ClusterGone, WorkerError
 from autoopt.records import Flags, Outcome, TrialResult, TrialSpec, WorkloadReport
+from autoopt.trials.cluster.allotted import Allotted
 from autoopt.trials.cluster.messages import Connect, Node, Open
 from autoopt.trials.cluster.places import kind_of, share
 from autoopt.trials.cluster.remote import Gateway, RemoteProcess, variables_of
@@ -39,7 +40,8 @@ class ClusterPool:
 
     Raises:
         UsageError: Ray is not installed.
-        WorkerError: there is no such cluster, or it refuses us.
+        ClusterGone: there is no such cluster.
+        WorkerError: it refuses us.
         DeviceError: no trial fits on any machine.
     """
 
@@ -58,14 +60,24 @@ class ClusterPool:
         load_seconds: float = 900.0,
         timing_seconds: float | None = None,
     ) -> None:
-        order = Connect(address=address, folder=str(shipment.folder), variables=variables_of(os.environ))
+        self._allotted = Allotted.of(os.environ)
+        order = Connect(
+            address=address,
+            folder=str(shipment.folder),
+            variables=variables_of(os.environ),
+            devices={} if self._allotted is None else self._allotted.now.machines,
+        )
         self._gateway = Gateway(order, log_dir / "cluster.log")
         try:
             nodes = self._gateway.first(min(_CONNECT_SECONDS, load_seconds))
             self._share = share(nodes, device, cpus, gpus)
-            self.kind = kind_of(nodes, self._share)
+            self.kind = kind_of(nodes, self._share) if self._allotted is None else self._allotted.now.kind
             self._most, self._all = workers, {node.id: node for node in nodes}
             self._places = self._free(nodes)
+            if not self._places:  # of what was allotted nothing is left
+                raise ClusterGone(f"No machine of the cluster at {address} is left for this run.")
+            self._most_at_once: Counter[str] = Counter()
+            self._leaving: set[int] = set()
             self._again: deque[TrialSpec] = deque()
             self._losses: Counter[int] = Counter()
             self.notes: list[str] = []
@@ -89,8 +101,15 @@ class ClusterPool:
     @property
     def about(self) -> dict[str, object]:
         """For the provenance: the device that times hold for, and the machines that were used."""
-        used = Counter(self._all[place].address for place in self._places if place in self._all)
-        return {"device": self.kind, "slots": len(self._places), "machines": dict(sorted(used.items()))}
+        used: Counter[str] = Counter()
+        for place, most in self._peak().items():
+            if place in self._all:
+                used[self._all[place].address] += most
+        return {
+            "device": self.kind,
+            "slots": sum(self._peak().values()),
+            "machines": dict(sorted(used.items())),
+        }
 
     @property
     def slots(self) -> int:
@@ -113,7 +132,7 @@ class ClusterPool:
     def wait(self, timeout: float) -> list[Progress | TrialResult]:
         """What happened, at the latest after `timeout` seconds.
 
-        Raises: WorkerError when the cluster is gone, or no machine is left.
+        Raises: ClusterGone when the cluster is gone, or no machine of it is left; WorkerError when no worker is kept alive.
         """
         nodes = self._gateway.nodes()
         if nodes is not None:
@@ -148,9 +167,42 @@ class ClusterPool:
 
     def _free(self, nodes: Sequence[Node]) -> list[str]:
         """The machine of each slot, in turn, so that few trials go to different ones."""
-        room = {node.id: self._share.on(node) for node in nodes if node.device == self.kind}
+        room = {node.id: self._room(node) for node in nodes if node.device == self.kind}
         places = [name for i in range(max(room.values(), default=0)) for name in room if i < room[name]]
         return places[: self._most]
+
+    def _peak(self) -> Counter[str]:
+        """The most slots that each machine had at once."""
+        return Counter(self._places) if self._allotted is None else self._most_at_once
+
+    def _room(self, node: Node) -> int:
+        """Trials at once on a machine."""
+        there = self._share.on(node)
+        return there if self._allotted is None else min(there, self._allotted.now.places.get(node.id, 0))
+
+    def _keep_to(self, allotted: Allotted) -> None:
+        """Slots as they are allotted now: what is too much goes when its trial has ended."""
+        new = allotted.changed()
+        room = {name: self._room(node) for name, node in self._all.items()}
+        alive = {slot: loaded for slot, loaded in self._pool.alive().items() if slot not in self._leaving}
+        have = Counter(self._places[slot] for slot in alive)
+        for place in self._free(list(self._all.values())) if new else []:
+            if have[place] < room[place]:
+                have[place] += 1
+                self._places.append(place)
+                self._pool.grow()
+        for slot in sorted(alive, key=lambda slot: alive[slot]):  # those that have loaded are the last to go
+            place = self._places[slot]
+            if place in room and have[place] > room[place] and self._pool.give_back(slot):
+                have[place] -= 1
+                self._leaving.add(slot)
+        alive = self._pool.alive()
+        held = Counter(self._places[slot] for slot in alive)
+        self._most_at_once |= held
+        allotted.tell(
+            held,
+            Counter(self._places[slot] for slot, loaded in alive.items() if loaded),
+        )
 
     def _changed(self, nodes: Sequence[Node]) -> None:
         """Slots on machines that joined; none any more on those that are gone."""
@@ -184,6 +236,8 @@ class ClusterPool:
         return True
 
     def _rerun(self) -> None:
+        if self._allotted is not None:
+            self._keep_to(self._allotted)
         for slot in self._pool.idle():
             if not self._again:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from autoopt.errors import UsageError, WorkerError
+from autoopt.errors import ClusterGone, UsageError, WorkerError
+from autoopt.trials.cluster.allotted import PLACES
 from autoopt.trials.cluster.host import SHOW
 from autoopt.trials.cluster.messages import NEWS, Connect, Node, Nodes, Open, Refused
 from autoopt.trials.process import Process, Reply, environment_of_worker
@@ -20,8 +22,20 @@ from autoopt.trials.protocol import Ended, Lines, Load, encode
 
 _LEAVE_SECONDS = 10.0
 _WRONG_TOKEN = (b"InvalidAuthToken", b"Unauthenticated")
+_STAYS_HERE = {"AUTOOPT_TOKEN", PLACES}
+"""Of our own variables those that mean nothing elsewhere, or must not be known there."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes 127.0.0.1 for this machine's outer address, where a head that listens on the loopback alone is not found."""
+
+
+def check_installed() -> None:
+    """That there is a Ray at all.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if find_spec("ray") is None:
+        raise UsageError("--cluster needs Ray.", "Install it: pip install 'autoopt[ray]'.")
 
 
 class Gateway:
@@ -37,8 +51,7 @@ class Gateway:
     """
 
     def __init__(self, order: Connect, log: Path) -> None:
-        if find_spec("ray") is None:
-            raise UsageError("--cluster needs Ray.", "Install it: pip install 'autoopt[ray]'.")
+        check_installed()
         self.address = order.address
         self._lines = Lines()
         self._news: list[Nodes | Refused] = []
@@ -70,7 +83,7 @@ class Gateway:
             while data := self._door.recv(65536):
                 self._news += [NEWS.validate_json(line) for line in self._lines.feed(data)]
             if not self._news:
-                raise WorkerError(
+                raise ClusterGone(
                     f"The connection to the cluster at {self.address} has ended.",
                     f"When it is there again, go on with --resume. What Ray said is in {self._log}.",
                 )
@@ -83,7 +96,7 @@ class Gateway:
                         f"The cluster at {self.address} refused this token.",
                         "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its head's token.",
                     )
-                raise WorkerError(news.message, news.hint)
+                raise ClusterGone(news.message, news.hint)
             found = news.nodes
         self._news = []
         return found
@@ -94,15 +107,16 @@ class Gateway:
         Raises:
             WorkerError: the cluster refused us, or does not answer.
         """
-        import select
-
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._door], [], [], left)[0]:
-                found = self.nodes()
-                if found is not None:
-                    return found
-        raise WorkerError(f"The cluster at {self.address} did not answer in {seconds:.0f} s.", "")
+            found = self.changed(left)
+            if found is not None:
+                return found
+        raise ClusterGone(f"The cluster at {self.address} did not answer in {seconds:.0f} s.", "")
+
+    def changed(self, seconds: float) -> list[Node] | None:
+        """As `nodes`, after waiting for news for so long at most."""
+        return self.nodes() if select.select([self._door], [], [], seconds)[0] else None
 
     def open(self, order: Open, commands: int, replies: int) -> None:
         """Has a worker started whose commands come from one pipe, and whose replies go to another."""
@@ -173,4 +187,8 @@ def _is_loopback(address: str) -> bool:
 
 def variables_of(environment: Mapping[str, str]) -> dict[str, str]:
     """What of this process's environment a worker elsewhere should have: nothing of this machine's paths and devices."""
-    return {name: value for name, value in environment.items() if name.startswith("AUTOOPT_")}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("AUTOOPT_") and name not in _STAYS_HERE
+    }
