@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import pickle
 from collections.abc import Callable, Mapping
@@ -37,12 +38,25 @@ class Checkpoint:
         model: the model's state.
         optimizer: the optimizer's state, where it was saved.
         step: optimizer steps that were taken; None: not told.
+        files: what it was read from; none of a dictionary.
     """
 
     source: str
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any] | None
     step: int | None
+    files: tuple[Path, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the content of its files, by which a resume sees that it is another one; "" without files."""
+        if not self.files:
+            return ""
+        whole = hashlib.sha256()
+        for file in self.files:
+            with file.open("rb") as content:
+                whole.update(hashlib.file_digest(content, "sha256").digest())
+        return whole.hexdigest()
 
     @property
     def done(self) -> int:
@@ -171,7 +185,7 @@ def read(given: Any) -> Checkpoint:
     path = Path(given)
     if path.is_dir():
         return _of_folder(path)
-    return _of(_loaded(path), path.name)
+    return replace(_of(_loaded(path), path.name), files=(path,))
 
 
 def _loaded(path: Path) -> Any:
@@ -205,12 +219,15 @@ def _of_folder(path: Path) -> Checkpoint:
             "Give a file, or a checkpoint folder of a Hugging Face Trainer whose weights are in one file.",
         )
     content: dict[str, Any] = {"model": _loaded(weights)}
+    files = [weights]
     if (path / "optimizer.pt").exists():
-        content["optimizer"] = _loaded(path / "optimizer.pt")
+        files.append(path / "optimizer.pt")
+        content["optimizer"] = _loaded(files[-1])
     state = path / "trainer_state.json"
     if state.exists():
+        files.append(state)
         content["step"] = json.loads(state.read_text()).get("global_step")
-    return _of(content, path.name)
+    return replace(_of(content, path.name), files=tuple(files))
 
 
 def _of(content: Any, source: str) -> Checkpoint:

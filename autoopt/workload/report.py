@@ -216,6 +216,7 @@ def _started_from(workload: Workload) -> StartedFrom | None:
         step=saved.done,
         whole=workload.settings.steps + saved.done,
         optimizer=saved.optimizer is not None,
+        digest=saved.digest,
     )
 
 
