@@ -45,6 +45,16 @@ def serve(
     install: Annotated[
         bool, typer.Option("--install", help="Write a systemd user unit that serves like this, and end.")
     ] = False,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="DAYS", help="Ended jobs are forgotten after so many days. Default: 365; inf: never."
+        ),
+    ] = None,
+    keep_jobs: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Of ended jobs the newest so many are kept. Default: 10000."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Run submitted models one per device, survive crashes and restarts, show everything live.
@@ -60,6 +70,7 @@ def serve(
     with needs_packages():
         from autoopt.daemon import server
         from autoopt.daemon.home import Home
+        from autoopt.daemon.retention import Keep
         from autoopt.daemon.service import Service
         from autoopt.daemon.sockets import parse_address
     home = Home()
@@ -71,10 +82,16 @@ def serve(
         names=name or [],
     )
     settings.check()
+    default = Keep()
+    keeping = Keep(
+        default.days if keep is None else keep, default.jobs if keep_jobs is None else keep_jobs
+    )
     if install:
-        return _install(settings, home, http, devices, as_json)
+        kept = [f"--keep={keep:g}"] if keep is not None else []
+        kept += [f"--keep-jobs={keep_jobs}"] if keep_jobs is not None else []
+        return _install(settings, home, http, devices, kept, as_json)
     return server.serve(
-        Service(home, devices=devices),
+        Service(home, devices=devices, keep=keeping),
         home,
         settings,
         ready=lambda serving: _say(serving, as_json),
@@ -95,7 +112,7 @@ def _say(serving: Serving, as_json: bool) -> None:
             print(f"Page: {serving.url} (`autoopt serve --link` prints a login link)", flush=True)
 
 
-def _install(settings: Settings, home: object, http: str | None, devices: str, as_json: bool) -> int:
+def _install(settings: Settings, home: object, http: str | None, devices: str, kept: list[str], as_json: bool) -> int:
     from autoopt.daemon import systemd
     from autoopt.daemon.home import VARIABLE, Home
 
@@ -110,6 +127,7 @@ def _install(settings: Settings, home: object, http: str | None, devices: str, a
             command += [flag, str(path.absolute())]
     for given in settings.names:
         command += ["--name", given]
+    command += kept
     environment = {VARIABLE: str(home.path)}
     # A package that was put on the path by hand, as in a checkout, is found by the service too.
     if "PYTHONPATH" in os.environ:
