@@ -21,7 +21,8 @@ def forget(
         list[str] | None, typer.Argument(metavar="[ID]...", help="Jobs; `autoopt jobs` lists them.")
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(min=0, metavar="DAYS", help="All that ended longer ago. 0: all that ended.")
+        float | None,
+        typer.Option(min=0, metavar="DAYS", help="All that ended longer ago. 0: all that ended."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --older-than: only say what would go.")

@@ -48,7 +48,9 @@ def serve(
     keep: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="DAYS", help="Ended jobs are forgotten after so many days. Default: 365; inf: never."
+            min=0,
+            metavar="DAYS",
+            help="Ended jobs are forgotten after so many days. Default: 365; inf: never.",
         ),
     ] = None,
     keep_jobs: Annotated[
@@ -83,9 +85,7 @@ def serve(
     )
     settings.check()
     default = Keep()
-    keeping = Keep(
-        default.days if keep is None else keep, default.jobs if keep_jobs is None else keep_jobs
-    )
+    keeping = Keep(default.days if keep is None else keep, default.jobs if keep_jobs is None else keep_jobs)
     if install:
         kept = [f"--keep={keep:g}"] if keep is not None else []
         kept += [f"--keep-jobs={keep_jobs}"] if keep_jobs is not None else []
@@ -112,7 +112,9 @@ def _say(serving: Serving, as_json: bool) -> None:
             print(f"Page: {serving.url} (`autoopt serve --link` prints a login link)", flush=True)
 
 
-def _install(settings: Settings, home: object, http: str | None, devices: str, kept: list[str], as_json: bool) -> int:
+def _install(
+    settings: Settings, home: object, http: str | None, devices: str, kept: list[str], as_json: bool
+) -> int:
     from autoopt.daemon import systemd
     from autoopt.daemon.home import VARIABLE, Home
 

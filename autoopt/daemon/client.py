@@ -174,7 +174,10 @@ class Client:
         return job_of(self._ask("POST", path_of(id_, "retry")))
 
     def forget(self, id_: str) -> dict[str, Any]:
-        """Remove an ended job with its code, run and log: {"jobs", "freed_bytes"}. Raises NotPossible when it has not ended."""
+        """Remove an ended job with its code, run and log: {"jobs", "freed_bytes"}.
+
+        Raises NotPossible when it has not ended.
+        """
         return table_of(self._ask("POST", path_of(id_, "forget")))
 
     def prune(
@@ -187,9 +190,7 @@ class Client:
             jobs: the newest so many stay; likewise.
             dry_run: only say which.
         """
-        return table_of(
-            self._ask("POST", "/v1/prune", json={"days": days, "jobs": jobs, "dry_run": dry_run})
-        )
+        return table_of(self._ask("POST", "/v1/prune", json={"days": days, "jobs": jobs, "dry_run": dry_run}))
 
     def disk(self) -> dict[str, Any]:
         """{"jobs", "bytes", "free", "keep"}: what jobs take of the daemon's disk, and how long ended ones are kept."""

@@ -122,7 +122,8 @@ class Store:
         """
         with self._write() as database:
             done = database.execute(
-                "DELETE FROM jobs WHERE id = ? AND state = ? AND version = ?", (job.id, job.state, job.version)
+                "DELETE FROM jobs WHERE id = ? AND state = ? AND version = ?",
+                (job.id, job.state, job.version),
             )
         if done.rowcount != 1:
             raise Changed(job.id)

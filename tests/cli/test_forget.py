@@ -46,9 +46,7 @@ def ended(service: Service) -> str:
     return job.id
 
 
-def test_jobs_are_forgotten_by_name_and_by_age(
-    service: Service, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_jobs_are_forgotten_by_name_and_by_age(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = ended(service), ended(service)
     assert run(["forget"]) == 0
     assert "On the disk: 2 jobs, " in capsys.readouterr().out

@@ -42,9 +42,7 @@ class Place:
         options = Options(prior=[str(prior)] if prior else [])
         ended = NOW - days * DAY if state in ENDED else None
         submission = Submission(target="model.py", options=options)
-        job = Job(
-            id=id_, submission=submission, state=state, created=NOW, ended=ended, folder=f"jobs/{id_}"
-        )
+        job = Job(id=id_, submission=submission, state=state, created=NOW, ended=ended, folder=f"jobs/{id_}")
         out = self.home.job(id_) / "out"
         out.mkdir(parents=True)
         (out / "events.jsonl").write_bytes(b"x" * 1000)
