@@ -109,7 +109,7 @@ def changed_settings(events: Sequence[Event], started: RunStarted) -> list[str]:
 
 
 def changed_workload(events: Sequence[Event], report: WorkloadReport) -> list[str]:
-    """What differs in the project's files and package versions since the last loading, in words."""
+    """What differs in the project's files, the checkpoint and package versions since the last loading, in words."""
     before = [event.report for event in events if isinstance(event, WorkloadLoaded)]
     if not before:
         return []
@@ -122,6 +122,10 @@ def changed_workload(events: Sequence[Event], report: WorkloadReport) -> list[st
             changes.append(f"{name} is new")
         elif old.modules[name] != report.modules[name]:
             changes.append(f"{name} was edited")
+    was, now = old.checkpoint, report.checkpoint
+    # A path that is another one is told by the settings. Runs of earlier versions know no digest.
+    if was is not None and now is not None and was.digest and was.digest != now.digest:
+        changes.append(f"the checkpoint {now.source} has other content")
     return changes + _differences("version of", old.versions, report.versions, separator=" ")
 
 
@@ -136,6 +140,21 @@ def refuse_changes(changes: Sequence[str], *, accept: bool = False) -> None:
         raise RunError(
             f"The run cannot go on, because this has changed since it started:{shown}",
             "Undo the change, start a new run without --resume, or resume with --accept-changes.",
+        )
+
+
+def refuse_another_begin(first: WorkloadReport, now: WorkloadReport) -> None:
+    """Refuse a checkpoint of another step, also where changes are accepted: what remains is then another run.
+
+    Raises:
+        RunError: it is one.
+    """
+    was = first.checkpoint.step if first.checkpoint is not None else 0
+    step = now.checkpoint.step if now.checkpoint is not None else 0
+    if was != step:
+        raise RunError(
+            f"The run began from step {was}, and would go on from step {step}: what remains is another run.",
+            "Start a new run without --resume; --prior DIR lets it know the trials of this one.",
         )
 
 

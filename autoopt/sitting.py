@@ -22,6 +22,7 @@ from autoopt.job import Job
 from autoopt.journal import (
     changed_settings,
     changed_workload,
+    refuse_another_begin,
     refuse_changes,
     spent_seconds,
 )
@@ -152,10 +153,12 @@ class _Session:
         job, begin = self.job, self.clock()
         first = next((e for e in self.past if isinstance(e, WorkloadLoaded)), None)
         if first is not None:
-            refuse_changes(changed_workload(self.past, self.report), accept=job.accept_changes)
-            # The plan of the first sitting holds, so its measurements do too.
             now = self.report
-            update = {"seconds": now.seconds, "modules": now.modules, "versions": now.versions}
+            refuse_another_begin(first.report, now)
+            refuse_changes(changed_workload(self.past, now), accept=job.accept_changes)
+            # The plan of the first sitting holds, so its measurements do too.
+            update: dict[str, Any] = {"seconds": now.seconds, "modules": now.modules}
+            update |= {"versions": now.versions, "checkpoint": now.checkpoint}
             self.report = first.report.model_copy(update=update)
         self.events(WorkloadLoaded(at=time.time(), report=self.report))
         planner, plan = self._plan(begin)

@@ -21,6 +21,7 @@ from autoopt.records import (
     RunResumed,
     RunStarted,
     Settings,
+    StartedFrom,
     TrialFinished,
     TrialResult,
     TrialSpec,
@@ -175,6 +176,29 @@ def test_edited_modules_are_listed() -> None:
     ]
     assert journal.changed_workload([WorkloadLoaded(at=0, report=report())], report(first_loss=2.0)) == []
     assert journal.changed_workload([], now) == []
+
+
+def half(digest: str, step: int = 50) -> WorkloadReport:
+    saved = StartedFrom(source="half.pt", step=step, whole=100, optimizer=True, digest=digest)
+    return report(checkpoint=saved)
+
+
+def test_another_content_of_the_checkpoint_is_told() -> None:
+    before = [WorkloadLoaded(at=0, report=half("aa"))]
+    assert journal.changed_workload(before, half("aa")) == []
+    assert journal.changed_workload(before, half("bb")) == ["the checkpoint half.pt has other content"]
+    assert journal.changed_workload([WorkloadLoaded(at=0, report=half(""))], half("bb")) == [], (
+        "nothing is known of it"
+    )
+
+
+def test_a_checkpoint_of_another_step_is_refused() -> None:
+    journal.refuse_another_begin(half("aa"), half("bb"))
+    journal.refuse_another_begin(report(), report())
+    with pytest.raises(RunError, match="began from step 50, and would go on from step 60"):
+        journal.refuse_another_begin(half("aa"), half("bb", step=60))
+    with pytest.raises(RunError, match="from step 0"):
+        journal.refuse_another_begin(half("aa"), report())
 
 
 def test_changes_are_refused_unless_accepted() -> None:

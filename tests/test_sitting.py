@@ -35,6 +35,7 @@ from autoopt.records import (
     RunEnded,
     RunResumed,
     RunStarted,
+    StartedFrom,
     TrialFinished,
     TrialResult,
     TrialSpec,
@@ -284,9 +285,9 @@ def test_there_is_no_run_to_resume(tmp_path: Path) -> None:
 # --- going on -----------------------------------------------------------------------------------------------
 
 
-def interrupted(tmp_path: Path, after: int = 6) -> list[TrialResult]:
+def interrupted(tmp_path: Path, after: int = 6, engine: Engine | None = None) -> list[TrialResult]:
     """A run that was stopped at once in the midst of a trial; what it had finished."""
-    engine = Engine()
+    engine = engine or Engine()
     engine.before = stop_after(after)
     with pytest.raises(KeyboardInterrupt):
         go(job(tmp_path), engine)
@@ -369,6 +370,23 @@ def test_changes_are_refused_unless_accepted(tmp_path: Path) -> None:
     assert engine.executed
     assert [e.seed for e in replay(tmp_path / "run") if isinstance(e, RunStarted)] == [0, 3]
     go(resumed(tmp_path, seed=3), engine)  # what was accepted is no change any more
+
+
+def test_another_checkpoint_is_refused_unless_accepted(tmp_path: Path) -> None:
+    def half(digest: str, step: int = 50) -> Engine:
+        engine = Engine()
+        engine.report["checkpoint"] = StartedFrom(
+            source="half.pt", step=step, whole=1050, optimizer=True, digest=digest
+        )
+        return engine
+
+    interrupted(tmp_path, engine=half("a"))
+    with pytest.raises(RunError, match=r"the checkpoint half\.pt has other content"):
+        go(resumed(tmp_path), half("b"))
+    with pytest.raises(RunError, match="would go on from step 60"):
+        go(resumed(tmp_path, accept_changes=True), half("b", step=60))
+    assert isinstance(go(resumed(tmp_path, accept_changes=True), half("b")), Recommendation)
+    go(resumed(tmp_path), half("b"))  # what was accepted is no change any more
 
 
 def test_what_costs_more_than_the_limits_is_not_recommended(tmp_path: Path) -> None:

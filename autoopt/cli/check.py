@@ -29,13 +29,16 @@ _WHO = (
 )
 
 
+_COLUMNS = ("device", "first loss", "step", "waiting for data", "evaluation of a batch")
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command("check")(check)
 
 
 def check(
-    target: str = typer.Argument(..., help="Your model.py, or package.module:function."),
+    target: str = typer.Argument(..., help="Your model.py, loop.py, or package.module:function."),
     arguments: Annotated[
         list[str] | None,
         typer.Argument(help="After `--`: handed to that function, or to your file as sys.argv."),
@@ -44,7 +47,7 @@ def check(
     precision: str = typer.Option(None, help="fp32, bf16 or fp16."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object."),
 ) -> None:
-    """Load a model file, run a step on each device, and show what a trial will do."""
+    """Load a file, run a step (a loop of your own: two short runs) on each device, and show what a trial will do."""
     import json
 
     from autoopt.errors import UsageError
@@ -87,39 +90,34 @@ def _devices(request: str) -> list[str]:
 
 def _report(target: str, arguments: Sequence[str], precision: str | None, device: str) -> WorkloadReport:
     from autoopt.records import Flags
-    from autoopt.workload import load
+    from autoopt.workload.entry import load_any
 
     flags = Flags.model_validate({"precision": precision})
-    workload = load(target, arguments, flags, device)
+    workload = load_any(target, arguments, flags, device)
     try:
-        return workload.report(quick=True)
+        # Of a loop it takes two runs to see whether a seed decides all that happens.
+        return workload.report(quick=workload.kind != "own loop")
     finally:
         workload.close()
 
 
 def _show(reports: Sequence[WorkloadReport]) -> None:
+    from autoopt.cli import checked_loop
     from autoopt.cli.tables import show
     from autoopt.optim import registry
 
     first = reports[0]
+    own_loop = first.kind == "own loop"
     for label, text in _facts(first):
-        print(f"{label + ':':12} {text}")
+        if text:
+            print(f"{label + ':':12} {text}")
     print("\nDevices")
-    show(
-        ("device", "first loss", "step", "waiting for data", "evaluation of a batch"),
-        [
-            (
-                report.device,
-                f"{report.first_loss:.6g}",
-                _seconds(report.step_seconds),
-                f"{_waiting(report):.0%} of a step",
-                _seconds(report.eval_batch_seconds),
-            )
-            for report in reports
-        ],
-    )
+    if own_loop:
+        show(checked_loop.COLUMNS, [checked_loop.row(report, _times(report)) for report in reports])
+    else:
+        show(_COLUMNS, [_row(report) for report in reports])
     print("\nWho does what in a trial")
-    show(("what", "who"), _WHO)
+    show(("what", "who"), checked_loop.WHO if own_loop else _WHO)
     print("\nOptimizers")
     show(
         ("optimizer", "usable here"),
@@ -135,6 +133,8 @@ def _show(reports: Sequence[WorkloadReport]) -> None:
 
 
 def _facts(report: WorkloadReport) -> list[tuple[str, str]]:
+    from autoopt.cli import checked_loop
+
     settings, baseline = report.settings, report.baseline
     dtypes = ", ".join(f"{count:,} {name}" for name, count in report.dtypes.items())
     layers = ", ".join(
@@ -146,13 +146,6 @@ def _facts(report: WorkloadReport) -> list[tuple[str, str]]:
         for name, value in settings.model_dump(exclude={"origins"}).items()
         if value is not None and name in settings.origins
     ]
-    validation = {
-        "own": "your val_dataloader()",
-        "held_out": "a share of the training samples, held out by index",
-        "prequential": "none: each batch is scored before it is trained on",
-    }[report.validation]
-    count = f", {report.validation_batches} batches" if report.validation_batches is not None else ""
-    epoch = f", {report.batches_per_epoch} an epoch" if report.batches_per_epoch is not None else ""
     yours = "yours" if baseline.source == "configure_optimizers" else "no configure_optimizers(): the default"
     hyper = ", ".join(f"{key} {value:g}" for key, value in baseline.hyper.items())
     schedule = f", with {baseline.schedule}" if baseline.schedule else ""
@@ -161,16 +154,39 @@ def _facts(report: WorkloadReport) -> list[tuple[str, str]]:
         ("Parameters", f"{report.parameters:,}, of which {report.trainable:,} trainable; {dtypes}"),
         ("Layers", layers),
         ("Groups", "; ".join(f"{g.label}: {g.parameters:,} in {g.tensors} tensors" for g in report.groups)),
-        ("Batch", f"{report.batch}{epoch}"),
-        ("Validation", f"{validation}{count}; loss before training {report.initial_loss:.6g}"),
         ("Baseline", f"{baseline.optimizer} ({yours}): {hyper}{schedule}"),
         ("Settings", "; ".join(chosen)),
+        *(checked_loop.facts(report) if report.kind == "own loop" else _data_facts(report)),
+    ]
+
+
+def _data_facts(report: WorkloadReport) -> list[tuple[str, str]]:
+    """Of a file with a model for our loop."""
+    validation = {
+        "own": "your val_dataloader()",
+        "held_out": "a share of the training samples, held out by index",
+        "prequential": "none: each batch is scored before it is trained on",
+    }[report.validation]
+    count = f", {report.validation_batches} batches" if report.validation_batches is not None else ""
+    epoch = f", {report.batches_per_epoch} an epoch" if report.batches_per_epoch is not None else ""
+    return [
+        ("Batch", f"{report.batch}{epoch}"),
+        ("Validation", f"{validation}{count}; loss before training {report.initial_loss:.6g}"),
         ("Data", "the same at each reading" if report.reproducible_data else "not reproducible"),
         (
             "Restore",
             "initial weights in place" if report.restore == "in_place" else "the model is built anew",
         ),
     ]
+
+
+def _row(report: WorkloadReport) -> tuple[str, ...]:
+    step, evaluation = _times(report)
+    return report.device, f"{report.first_loss:.6g}", step, f"{_waiting(report):.0%} of a step", evaluation
+
+
+def _times(report: WorkloadReport) -> tuple[str, str]:
+    return _seconds(report.step_seconds), _seconds(report.eval_batch_seconds)
 
 
 def _waiting(report: WorkloadReport) -> float:

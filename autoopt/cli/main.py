@@ -31,6 +31,7 @@ COMMANDS = (
     "serve",
     "submit",
     "jobs",
+    "forget",
 )
 """Modules of `autoopt.cli` in the order of the help. Each has `register(app)` and must be cheap to import."""
 

@@ -51,6 +51,18 @@ def serve(
     install: Annotated[
         bool, typer.Option("--install", help="Write a systemd user unit that serves like this, and end.")
     ] = False,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="DAYS",
+            help="Ended jobs are forgotten after so many days. Default: 365; inf: never.",
+        ),
+    ] = None,
+    keep_jobs: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Of ended jobs the newest so many are kept. Default: 10000."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Run submitted models one per device, or side by side on a cluster; survive crashes and restarts; show it live.
@@ -66,6 +78,7 @@ def serve(
     with needs_packages():
         from autoopt.daemon import server
         from autoopt.daemon.home import Home
+        from autoopt.daemon.retention import Keep
         from autoopt.daemon.service import Service
         from autoopt.daemon.sockets import parse_address
     home = Home()
@@ -82,10 +95,14 @@ def serve(
         from autoopt.errors import UsageError
 
         raise UsageError("--devices none leaves nothing to run a job on.", "Add --cluster, or leave it out.")
+    default = Keep()
+    keeping = Keep(default.days if keep is None else keep, default.jobs if keep_jobs is None else keep_jobs)
     if install:
-        return _install(settings, home, http, devices, there, as_json)
+        kept = [f"--keep={keep:g}"] if keep is not None else []
+        kept += [f"--keep-jobs={keep_jobs}"] if keep_jobs is not None else []
+        return _install(settings, home, http, devices, there, kept, as_json)
     return server.serve(
-        Service(home, devices=devices, cluster=there),
+        Service(home, devices=devices, cluster=there, keep=keeping),
         home,
         settings,
         ready=lambda serving: _say(serving, as_json),
@@ -107,7 +124,13 @@ def _say(serving: Serving, as_json: bool) -> None:
 
 
 def _install(
-    settings: Settings, home: object, http: str | None, devices: str, cluster: Cluster | None, as_json: bool
+    settings: Settings,
+    home: object,
+    http: str | None,
+    devices: str,
+    cluster: Cluster | None,
+    kept: list[str],
+    as_json: bool,
 ) -> int:
     from autoopt.daemon import systemd
     from autoopt.daemon.home import VARIABLE, Home
@@ -127,6 +150,7 @@ def _install(
             command += [flag, str(path.absolute())]
     for given in settings.names:
         command += ["--name", given]
+    command += kept
     environment = {VARIABLE: str(home.path)}
     # A package that was put on the path by hand, as in a checkout, is found by the service too.
     if "PYTHONPATH" in os.environ:

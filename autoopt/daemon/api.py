@@ -14,18 +14,19 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from autoopt import __version__
-from autoopt.daemon import problems, routes_daemon, routes_jobs, routes_page
+from autoopt.daemon import problems, routes_daemon, routes_disk, routes_jobs, routes_page
 from autoopt.daemon.assets import Assets
 from autoopt.daemon.events import MAX_STREAMS, Source, Streams
 from autoopt.daemon.home import Home
 from autoopt.daemon.login import Keys
 from autoopt.daemon.metrics import Metrics
 from autoopt.daemon.problems import Problem
+from autoopt.daemon.routes_disk import Forgets
 from autoopt.daemon.routes_jobs import Jobs
 from autoopt.errors import AutooptError
 
 
-class Service(Jobs, Source, Protocol):
+class Service(Jobs, Forgets, Source, Protocol):
     """What the routes need of `autoopt.daemon.service.Service`: thread-safe, and each call durable when it returns."""
 
     def devices(self) -> list[dict[str, Any]]:
@@ -86,6 +87,7 @@ def make_app(
     streams = Streams(service, max_streams)
     metrics = Metrics(service.metrics, lambda: streams.count)
     routes_jobs.add(app, service, home, streams)
+    routes_disk.add(app, service)
     routes_daemon.add(app, service, metrics, keys=keys, page_url=page_url)
     routes_page.add(app, assets or Assets())
     _handle_errors(app)

@@ -133,6 +133,21 @@ class AsyncClient:
         """As `Client.retry`."""
         return job_of(await self._ask("POST", path_of(id_, "retry")))
 
+    async def forget(self, id_: str) -> dict[str, Any]:
+        """As `Client.forget`."""
+        return table_of(await self._ask("POST", path_of(id_, "forget")))
+
+    async def prune(
+        self, days: float | None = None, jobs: int | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """As `Client.prune`."""
+        what = {"days": days, "jobs": jobs, "dry_run": dry_run}
+        return table_of(await self._ask("POST", "/v1/prune", json=what))
+
+    async def disk(self) -> dict[str, Any]:
+        """As `Client.disk`."""
+        return table_of(await self._ask("GET", "/v1/disk"))
+
     async def devices(self) -> list[dict[str, Any]]:
         """As `Client.devices`."""
         found: list[dict[str, Any]] = (await self._ask("GET", "/v1/devices")).json()["devices"]

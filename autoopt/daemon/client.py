@@ -173,6 +173,29 @@ class Client:
         """Queue a job again that failed, was cancelled or set aside."""
         return job_of(self._ask("POST", path_of(id_, "retry")))
 
+    def forget(self, id_: str) -> dict[str, Any]:
+        """Remove an ended job with its code, run and log: {"jobs", "freed_bytes"}.
+
+        Raises NotPossible when it has not ended.
+        """
+        return table_of(self._ask("POST", path_of(id_, "forget")))
+
+    def prune(
+        self, days: float | None = None, jobs: int | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Remove ended jobs: {"jobs", "freed_bytes"}.
+
+        Args:
+            days: those stay that ended so many days ago or later; as the daemon was told unless given.
+            jobs: the newest so many stay; likewise.
+            dry_run: only say which.
+        """
+        return table_of(self._ask("POST", "/v1/prune", json={"days": days, "jobs": jobs, "dry_run": dry_run}))
+
+    def disk(self) -> dict[str, Any]:
+        """{"jobs", "bytes", "free", "keep"}: what jobs take of the daemon's disk, and how long ended ones are kept."""
+        return table_of(self._ask("GET", "/v1/disk"))
+
     def devices(self) -> list[dict[str, Any]]:
         """The daemon's devices, and who has them."""
         found: list[dict[str, Any]] = self._ask("GET", "/v1/devices").json()["devices"]

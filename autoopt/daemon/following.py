@@ -48,6 +48,11 @@ class Following:
             view: dict[str, Any] = json.loads(json.dumps(follower.view(running=running)))
             return view
 
+    def forget(self, id_: str) -> None:
+        """Of a job that is there no more."""
+        with self._lock:
+            self._followers.pop(id_, None)
+
     def _follower(self, id_: str) -> Follower:
         follower = self._followers.get(id_)
         if follower is None:

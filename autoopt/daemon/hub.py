@@ -54,6 +54,16 @@ class Hub:
         for listener in listeners:
             listener()
 
+    def reset(self) -> None:
+        """Have everybody begin anew, with all that there is: something is there no more."""
+        with self._condition:
+            self._last += 1
+            self._ring.clear()
+            self._condition.notify_all()
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+
     def after(self, last: int | None) -> list[Update]:
         """What followed the update `last`; a `reset` when that is no longer known, or `None`. Never waits."""
         with self._condition:

@@ -7,6 +7,7 @@ memory are the guards, which are children of this process, and the leases.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -28,6 +29,7 @@ from autoopt.daemon.machine import Machine, describe
 from autoopt.daemon.moves import Moves
 from autoopt.daemon.notes import Notes
 from autoopt.daemon.prediction import Predictions
+from autoopt.daemon.retention import Keep, Retention
 from autoopt.daemon.runs import Runs
 from autoopt.daemon.schedule import Scheduler
 from autoopt.daemon.snapshot import Snapshot
@@ -52,6 +54,7 @@ class Service:
         devices: that it may use: "auto" (all), "cpu", "none", or GPUs: "cuda:0,cuda:1".
         cluster: where jobs run that name no device of this machine, and what each trial takes of it.
         limits: see `Limits`.
+        keep: how long ended jobs stay.
         command: what a job's runner is; for tests.
         memory: what predicts the memory that it needs; for tests.
         machine: its devices; asked from the driver unless given.
@@ -77,6 +80,7 @@ class Service:
         devices: str = "auto",
         cluster: Cluster | None = None,
         limits: Limits | None = None,
+        keep: Keep | None = None,
         command: Command = commands.profile,
         memory: Callable[[Job, Snapshot, int], list[str]] = commands.memory,
         machine: Machine | None = None,
@@ -87,6 +91,7 @@ class Service:
         self.home = home
         self._devices, self._given_cluster = devices, cluster
         self._limits = limits or Limits()
+        self._keep = keep or Keep()
         self._command, self._memory = command, memory
         self._given_machine = machine
         self._leases = leases or Leases()
@@ -125,6 +130,7 @@ class Service:
         if self._cluster is not None:
             self._cluster.start()
         self._loop.start()
+        self._retention.start()
 
     def _make_cluster(self) -> ClusterDevices | None:
         if self._given_cluster is None:
@@ -161,6 +167,15 @@ class Service:
             free=self._limits.free,
         )
         self._following = Following(home, self.hub, self._runs.ids)
+        self._retention = Retention(
+            home,
+            store,
+            running=self._runs.ids,
+            gone=self._forgotten,
+            notes=notes,
+            clock=clock,
+            keep=self._keep,
+        )
         self._loop = Loop(self._waking, self._runs, starting, self._following, self._predictions, notes)
 
     def stop(self, drain: bool = True) -> None:
@@ -171,6 +186,7 @@ class Service:
         """
         if not self._works:
             return
+        self._retention.stop()
         self._loop.stop(abrupt=not drain)
         if self._cluster is not None:
             self._cluster.stop()
@@ -255,6 +271,35 @@ class Service:
                 self._predictions.forget(id_)
                 self._waking.wake()
                 return after
+
+    def forget(self, id_: str) -> dict[str, Any]:
+        """Remove an ended job and all that it left: {"jobs", "freed_bytes"}. See `Retention.forget`."""
+        while True:
+            with contextlib.suppress(Changed):
+                return {"jobs": [id_], "freed_bytes": self._retention.forget(id_)}
+
+    def prune(
+        self, days: float | None = None, jobs: int | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Remove ended jobs that are not to be kept: {"jobs", "freed_bytes"}. What is not given is as at the start."""
+        keep = Keep(
+            self._keep.days if days is None else days,
+            self._keep.jobs if jobs is None else jobs,
+        )
+        gone, freed = self._retention.prune(keep, dry_run=dry_run)
+        return {"jobs": gone, "freed_bytes": freed}
+
+    def disk(self) -> dict[str, Any]:
+        """{"jobs", "bytes", "free", "keep"}: what jobs take of the disk, and how long ended ones are kept."""
+        days = self._keep.days if math.isfinite(self._keep.days) else None
+        return {**self._retention.disk().record(), "keep": {"days": days, "jobs": self._keep.jobs}}
+
+    def _forgotten(self, ids: list[str]) -> None:
+        for id_ in ids:
+            self._following.forget(id_)
+            self._waiting.let_go(id_)
+            self._predictions.forget(id_)
+        self.hub.reset()
 
     def result(self, id_: str) -> dict[str, Any]:
         """The recommendation, as plain data.
@@ -345,6 +390,8 @@ class Service:
         counts["starts_total"], counts["ends_total"] = self._runs.starts, self._runs.ends
         counts["guards"] = len(self._runs.ids)
         counts["disk_free_bytes"] = self.home.free()
+        if (taken := self._retention.taken) is not None:
+            counts["disk_jobs_bytes"] = taken.bytes
         counts["loop_age_seconds"] = self._loop.age
         return counts if self._cluster is None else {**counts, **self._cluster.figures()}
 

@@ -113,6 +113,21 @@ class Store:
             raise Changed(before.id)
         return after
 
+    def remove(self, job: Job) -> None:
+        """Take a job out, if it is still what `job` says.
+
+        Raises:
+            Changed: it is not.
+            DiskFull, RunError: nothing was changed.
+        """
+        with self._write() as database:
+            done = database.execute(
+                "DELETE FROM jobs WHERE id = ? AND state = ? AND version = ?",
+                (job.id, job.state, job.version),
+            )
+        if done.rowcount != 1:
+            raise Changed(job.id)
+
     def get(self, id_: str) -> Job:
         """A job.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from autoopt.errors import RunError, UsageError
 from autoopt.journal import FILE_NAME, replay
@@ -55,6 +55,21 @@ class Trial:
     def metric(self) -> float | None:
         """The same of the user's own metric."""
         return self.result.metric if self.result is not None and self.outcome == Outcome.COMPLETED else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every table says of a trial first, under the names that it has in all of them."""
+        spec = self.spec
+        return {
+            "trial": spec.id,
+            "optimizer": spec.optimizer,
+            "stage": spec.stage,
+            "steps": spec.steps,
+            "seed": spec.seed,
+            "outcome": self.outcome,
+            "loss": self.loss,
+            "metric": self.metric,
+        }
 
     @property
     def curve(self) -> list[tuple[int, float]]:

@@ -76,19 +76,12 @@ def curves(run: Exported) -> list[Row]:
 
 
 def _row(run: Exported, trial: Trial) -> Row:
-    spec, result = trial.spec, trial.result
+    result = trial.result
     known = {} if result is None else {name: getattr(result, name, None) for name in _LAST}
     return {
         **known,
+        **trial.facts,
         "run": run.name,
-        "trial": spec.id,
-        "optimizer": spec.optimizer,
-        "stage": spec.stage,
-        "steps": spec.steps,
-        "seed": spec.seed,
-        "outcome": trial.outcome,
-        "loss": trial.loss,
-        "metric": trial.metric,
         "metric_name": run.report.settings.metric[0] if run.report.settings.metric else None,
         **{f"hyper_{name}": value for name, value in trial.hyper.items()},
         **{f"seconds_{part}": (result.seconds.get(part) if result else None) for part in _PARTS},

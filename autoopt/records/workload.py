@@ -69,6 +69,7 @@ class StartedFrom(Record):
     step: int = Field(description="optimizer steps that were taken")
     whole: int = Field(description="steps of the whole run")
     optimizer: bool = Field(description="whether the optimizer's state was saved too")
+    digest: str = Field("", description="sha256 of the files' content; empty: it was handed over as objects")
 
 
 class FrozenWeights(Record):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from autoopt.errors import WorkloadError
 from autoopt.records import Settings
-from autoopt.schedule import multiplier
+from autoopt.schedule import multiplier, warmup_steps
 from autoopt.workload.baseline import UserOptimizer, hyper_of
 
 _MODEL = ("model", "state_dict", "model_state_dict")
@@ -37,12 +38,25 @@ class Checkpoint:
         model: the model's state.
         optimizer: the optimizer's state, where it was saved.
         step: optimizer steps that were taken; None: not told.
+        files: what it was read from; none of a dictionary.
     """
 
     source: str
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any] | None
     step: int | None
+    files: tuple[Path, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the content of its files, by which a resume sees that it is another one; "" without files."""
+        if not self.files:
+            return ""
+        whole = hashlib.sha256()
+        for file in self.files:
+            with file.open("rb") as content:
+                whole.update(hashlib.file_digest(content, "sha256").digest())
+        return whole.hexdigest()
 
     @property
     def done(self) -> int:
@@ -82,6 +96,7 @@ class Checkpoint:
             raise WorkloadError(
                 f"{self.source} does not fit the model: {detail}", "Give the checkpoint of this very model."
             ) from error
+        missing = _not_tied(model, missing, state)
         if missing or left:
             what = f"it has no {missing[0]}" if missing else f"the model has no {left[0]}"
             raise WorkloadError(
@@ -109,14 +124,15 @@ class Checkpoint:
             rest: of what remains.
 
         Returns:
-            The optimizer at the rate of this step; its schedule falls from 1 on. Without a scheduler of theirs the rate
-            decays as the settings say, without warm-up.
+            The optimizer at the rate of this step; its schedule falls from 1 on. Without a scheduler of theirs, and
+            without a schedule that they name, the rate decays as the settings say, without warm-up.
 
         Raises:
             WorkloadError: the state is another optimizer's.
         """
         begin = self.done / settings.steps
-        now = 1.0 if user.schedule is None else user.schedule(begin)
+        shape = user.schedule or _named(settings)
+        now = 1.0 if shape is None else shape(begin)
         if self.optimizer is not None:
             self._load(user)
         else:
@@ -124,7 +140,7 @@ class Checkpoint:
                 group["lr"] *= now
         for group in user.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        return replace(user, hyper=hyper_of(user.optimizer), schedule=_tail(user.schedule, begin, now, rest))
+        return replace(user, hyper=hyper_of(user.optimizer), schedule=_tail(shape, begin, now, rest))
 
     def _load(self, user: UserOptimizer) -> None:
         assert self.optimizer is not None
@@ -136,11 +152,43 @@ class Checkpoint:
                 raise WorkloadError(f"The optimizer's state in {self.source} is not of {name}.", hint)
         try:
             # A copy: what is loaded is used as it is, and trained with.
-            user.optimizer.load_state_dict(copy.deepcopy(dict(self.optimizer)))
+            saved = _grouped_as(user.optimizer, copy.deepcopy(dict(self.optimizer)))
+            user.optimizer.load_state_dict(saved)
         except (ValueError, KeyError) as error:
             raise WorkloadError(
                 f"The optimizer's state in {self.source} does not fit your {name}: {error}", hint
             ) from error
+
+
+def _grouped_as(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """The state with the groups of the optimizer, where it has more, and they are empty or differ in nothing.
+
+    A Hugging Face Trainer makes two, with and without weight decay, also where there is none; here they are one.
+    """
+    groups = saved.get("param_groups") or []
+    if len(groups) <= len(optimizer.param_groups):
+        return saved
+    filled = [group for group in groups if group["params"]]
+    if len(optimizer.param_groups) == 1 and filled:
+        first, *others = ({k: v for k, v in group.items() if k != "params"} for group in filled)
+        if all(other == first for other in others):
+            filled = [{**first, "params": [number for group in filled for number in group["params"]]}]
+    return {**saved, "param_groups": filled}
+
+
+def _named(whole: Settings) -> Callable[[float], float] | None:
+    """The whole run's schedule, where the user names one (SCHEDULE, a Trainer's arguments): by the share that is done."""
+    if whole.schedule == "yours" or whole.origins.get("schedule", "default") == "default":
+        return None
+    warm = warmup_steps(whole.warmup, whole.steps)
+    return lambda share: multiplier(whole.schedule, round(share * whole.steps), whole.steps, warm)
+
+
+def _not_tied(model: nn.Module, missing: Sequence[str], state: Mapping[str, Tensor]) -> list[str]:
+    """Of what a state lacks, that which is no second name of what it has: safetensors keeps tied weights once."""
+    tensors = model.state_dict(keep_vars=True)
+    written = {id(tensors[name]) for name in state if name in tensors}
+    return [name for name in missing if id(tensors[name]) not in written]
 
 
 def _tail(
@@ -171,7 +219,7 @@ def read(given: Any) -> Checkpoint:
     path = Path(given)
     if path.is_dir():
         return _of_folder(path)
-    return _of(_loaded(path), path.name)
+    return replace(_of(_loaded(path), path.name), files=(path,))
 
 
 def _loaded(path: Path) -> Any:
@@ -205,12 +253,15 @@ def _of_folder(path: Path) -> Checkpoint:
             "Give a file, or a checkpoint folder of a Hugging Face Trainer whose weights are in one file.",
         )
     content: dict[str, Any] = {"model": _loaded(weights)}
+    files = [weights]
     if (path / "optimizer.pt").exists():
-        content["optimizer"] = _loaded(path / "optimizer.pt")
+        files.append(path / "optimizer.pt")
+        content["optimizer"] = _loaded(files[-1])
     state = path / "trainer_state.json"
     if state.exists():
+        files.append(state)
         content["step"] = json.loads(state.read_text()).get("global_step")
-    return _of(content, path.name)
+    return replace(_of(content, path.name), files=tuple(files))
 
 
 def _of(content: Any, source: str) -> Checkpoint:

@@ -94,11 +94,6 @@ def from_objects(
         WorkloadError: something of the contract is missing or unusable.
     """
     lightnings = kinds.is_module(model) or kinds.is_module_class(model)
-    if checkpoint is not None and (lightnings or hf_trainer.is_trainer(model)):
-        raise UsageError(
-            "checkpoint= does not go with a LightningModule or a Trainer: its own loop would have to restore it.",
-            "Give the plain nn.Module with its loader and loss, or a model.py with build_model() and --checkpoint.",
-        )
     if lightnings or kinds.is_data(train) or trainer is not None:
         if loss is not None or configure_optimizers is not None:
             raise UsageError(
@@ -106,7 +101,14 @@ def from_objects(
                 "Leave out loss= and configure_optimizers=.",
             )
         return from_lightning(
-            model, train, val=val, trainer=trainer, metric=metric, flags=flags, device=device
+            model,
+            train,
+            val=val,
+            trainer=trainer,
+            metric=metric,
+            flags=flags,
+            device=device,
+            checkpoint=checkpoint,
         )
     return from_callables(
         model=model,
@@ -150,7 +152,8 @@ def from_callables(
     """
     if hf_trainer.is_trainer(model):
         brought = {"train": train, "loss": loss, "val": val, "configure_optimizers": configure_optimizers}
-        return from_trainer(model, [n for n, v in brought.items() if v is not None], flags, device)
+        named = [n for n, v in brought.items() if v is not None]
+        return from_trainer(model, named, flags, device, checkpoint)
     guard = Guard()
     instance = model if isinstance(model, nn.Module) else None
     if instance is None and not callable(model):
@@ -192,6 +195,7 @@ def from_lightning(
     metric: tuple[str, str] | tuple[str, str, float] | None = None,
     flags: Flags | None = None,
     device: str = "cpu",
+    checkpoint: Any = None,
 ) -> Workload:
     """A workload of a LightningModule in this process; `close()` leaves everything as it was.
 
@@ -202,6 +206,7 @@ def from_lightning(
         trainer: a Trainer, which does not run: its callbacks, precision, clipping, accumulation and length are taken;
             or a dict of such arguments.
         metric: a key that the module logs in validation, with "min" or "max".
+        checkpoint: a path (Lightning's `.ckpt`) or a dictionary, see `checkpoint.read`: trainings start from it.
 
     Raises:
         WorkloadError: the module cannot be copied, or something of the contract is missing or unusable.
@@ -214,7 +219,10 @@ def from_lightning(
         guard.watch_attributes(Attributes([data]))
     given = contract.of_lightning(module, data, val, trainer, metric, "choose()", begun)
     try:
-        return Workload(given, UserCode(Path.cwd()), flags or Flags(), device, "choose", guard=guard)
+        saved = None if checkpoint is None else checkpoints.read(checkpoint)
+        return Workload(
+            given, UserCode(Path.cwd()), flags or Flags(), device, "choose", guard=guard, checkpoint=saved
+        )
     except BaseException:
         guard.restore()
         raise
@@ -232,12 +240,15 @@ def _copied(module: nn.Module) -> nn.Module:
         ) from error
 
 
-def from_trainer(trainer: Any, given: Sequence[str], flags: Flags | None, device: str) -> Workload:
+def from_trainer(
+    trainer: Any, given: Sequence[str], flags: Flags | None, device: str, checkpoint: Any = None
+) -> Workload:
     """A workload of a `transformers.Trainer` in this process; `close()` leaves it as it was.
 
     Args:
         trainer: not yet trained, or trained: trials start from the weights that it has.
         given: names of what was given beside it.
+        checkpoint: a path (its `checkpoint-500/`) or a dictionary, see `checkpoint.read`: trainings start from it.
 
     Raises:
         UsageError: the trainer brings what was given beside it, or is on another device.
@@ -251,9 +262,9 @@ def from_trainer(trainer: Any, given: Sequence[str], flags: Flags | None, device
             guard.watch_model(trainer.model)
         of = contract.of_trainer(trainer, "the Trainer", kind="callables")
         _same_device(of, device)
-        return Workload(
-            of, UserCode(Path.cwd()), flags or Flags(), str(trainer.args.device), "choose", guard=guard
-        )
+        saved = None if checkpoint is None else checkpoints.read(checkpoint)
+        place, device = UserCode(Path.cwd()), str(trainer.args.device)
+        return Workload(of, place, flags or Flags(), device, "choose", guard=guard, checkpoint=saved)
     except BaseException:
         guard.restore()
         raise

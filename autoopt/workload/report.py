@@ -123,6 +123,19 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
     return report
 
 
+def _anew(workload: Workload, model: nn.Module) -> str:
+    """What of a checkpoint a Trainer would take up again beside weights, optimizer and schedule, and trials do not."""
+    if workload.contract.lightning is not None:
+        hook = getattr(type(model), "on_load_checkpoint", None)
+        more = (
+            ", and on_load_checkpoint() is not called"
+            if hook is not None and not hook.__module__.startswith(("lightning.", "pytorch_lightning."))
+            else ""
+        )
+        return f"Trials count steps and epochs from the checkpoint on, callbacks begin anew{more}."
+    return ""
+
+
 def _evaluate(workload: Workload, model: nn.Module, calibration: Calibration) -> tuple[float, float]:
     """(validation loss before training, seconds per validation batch)."""
     if workload.validation == "prequential":
@@ -155,6 +168,8 @@ def _warn(workload: Workload, model: nn.Module, calibration: Calibration, repeat
             f"{workload.checkpoint.source} holds no optimizer's state, so your own optimizer starts anew too, at the rate "
             "of that step."
         )
+    if workload.checkpoint is not None:
+        workload.note(_anew(workload, model))
     if is_compiled(model):
         workload.note(
             "The model is compiled, so its loss cannot be differentiated twice: second-order optimizers (AdaHessian) take "
@@ -216,6 +231,7 @@ def _started_from(workload: Workload) -> StartedFrom | None:
         step=saved.done,
         whole=workload.settings.steps + saved.done,
         optimizer=saved.optimizer is not None,
+        digest=saved.digest,
     )
 
 

@@ -46,6 +46,69 @@ def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert found[0]["settings"]["precision"] == "bf16"
 
 
+LOOP = """
+import torch
+from torch import nn
+
+STEPS = 40
+
+
+def run(make_optimizer, steps, seed, report):
+    model = nn.Linear(3, 1)
+    optimizer = make_optimizer(model)
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss = (model(torch.randn(8, 3)) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        report(step, loss)
+    return loss
+"""
+
+
+def test_a_loop_of_ones_own_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = write(tmp_path, LOOP)
+    assert run(["check", target, "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for text in (
+        "(own loop)",
+        "4, of which 4 trainable",
+        "loss (min), which run() returns",
+        "two runs with one seed reported the same losses",
+        "where run() calls make_optimizer(...)",
+        "if your data depends on `seed` alone, say so (PAIRED = True",
+        "adahessian\tno: it needs a closure",
+    ):
+        assert text in out
+    assert "build_model" not in out
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("report(step, loss)", "pass"), "report"),
+        (("    return loss", "    return 'good'"), "returned a str, not a number"),
+        (("make_optimizer(model)", "torch.optim.SGD(model.parameters())"), "make_optimizer"),
+    ],
+)
+def test_what_a_loop_does_wrong_is_named_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], edit: tuple[str, str], message: str
+) -> None:
+    target = write(tmp_path, LOOP.replace(*edit))
+    assert run(["check", target, "--device", "cpu"]) == 3
+    err = capsys.readouterr().err
+    assert message in err
+    assert f"{Path(target).name}:" in err
+
+
+def test_json_of_a_loop_is_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = write(tmp_path, LOOP + "METRIC = ('return', 'max')\nPAIRED = True\n")
+    assert run(["check", target, "--device", "cpu", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["devices"]
+    assert (found["kind"], found["pairing"], found["reproducible_data"]) == ("own loop", "yours", True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

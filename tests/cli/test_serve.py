@@ -62,6 +62,8 @@ def test_the_unit_serves_the_same(tmp_path: Path, home: Path, capsys: pytest.Cap
     assert not home.exists()
     assert run(arguments) == 0
     assert "systemctl --user enable --now autoopt" in capsys.readouterr().out
+    assert run([*arguments, "--keep", "inf", "--keep-jobs", "50"]) == 0
+    assert '"--keep=inf" "--keep-jobs=50"' in unit.read_text()
     assert run(["serve", "--install", "--http", "0.0.0.0:9000"]) == 2
 
 

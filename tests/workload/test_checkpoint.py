@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,23 @@ def test_every_layout_is_read(layout: str, tmp_path: Path) -> None:
     assert torch.equal(fresh.weight, model.weight)
     assert saved.step == (None if layout == "bare" else 3), "or as AdamW has counted them"
     assert (saved.optimizer is None) is (layout == "bare")
+
+
+def test_the_digest_is_of_the_files_content(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    assert read({"model": model}).digest == "", "objects are in no file"
+    torch.save({"model": model.state_dict(), "step": 3}, tmp_path / "a.pt")
+    shutil.copy(tmp_path / "a.pt", tmp_path / "b.pt")
+    assert len(read(tmp_path / "a.pt").digest) == 64
+    assert read(tmp_path / "a.pt").digest == read(tmp_path / "b.pt").digest
+    torch.save({"model": trained(4)[0].state_dict(), "step": 3}, tmp_path / "b.pt")
+    assert read(tmp_path / "a.pt").digest != read(tmp_path / "b.pt").digest
+    folder = tmp_path / "checkpoint-3"
+    folder.mkdir()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    before = read(folder).digest
+    torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+    assert read(folder).digest != before
 
 
 def test_live_objects_are_copied() -> None:

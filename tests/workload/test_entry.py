@@ -10,11 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from autoopt.errors import UsageError, WorkloadError
-from autoopt.records import Flags
+from autoopt.errors import WorkloadError
 from autoopt.workload import from_callables
 from autoopt.workload.data import digest
-from autoopt.workload.entry import from_objects
 
 
 class Net(nn.Module):
@@ -114,21 +112,3 @@ def test_what_is_no_model_and_what_is_no_data():
         from_callables(model="net", train=_loader(), loss=_loss)
     with pytest.raises(WorkloadError, match="read only once"):
         from_callables(model=Net(), train=iter(_loader()), loss=_loss)
-
-
-def test_a_checkpoint_does_not_go_with_a_lightning_module() -> None:
-    from lightning.pytorch import LightningModule
-
-    with pytest.raises(UsageError, match="checkpoint= does not go with a LightningModule"):
-        from_objects(
-            LightningModule(),
-            None,
-            loss=None,
-            val=None,
-            trainer=None,
-            metric=None,
-            configure_optimizers=None,
-            flags=Flags(),
-            device="cpu",
-            checkpoint={"model": {}},
-        )
