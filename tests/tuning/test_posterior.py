@@ -80,7 +80,7 @@ def test_noisy_repeats_are_taken_for_noise() -> None:
 def test_trials_in_flight_change_no_mean_and_leave_less_to_learn() -> None:
     known, flying, where = seen(at(-4.0), 0.3), at(-3.0), at(-3.5, -3.0, -2.0)
     alone = Posterior(PRIOR, known)
-    both = Posterior(PRIOR, known, (flying, np.array([0], dtype=np.int64)))
+    both = Posterior(PRIOR, known, (flying, np.array([0], dtype=np.int64), np.array([9], dtype=np.int64)))
     assert both.mean(where).tolist() == alone.mean(where).tolist()
     assert (np.diag(both.covariance(where)) < np.diag(alone.covariance(where))).all()
     assert both.information(flying, flying)[0] < 0.5 * alone.information(flying, flying)[0]
