@@ -2,9 +2,9 @@
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.planner --trials 50 100 200 500 1000 2000 --record
 
-Trials of random configurations, lengths and seeds are told to the product's own planner, from a table of `benchmarks.choice`.
-Then it answers questions as on a cluster: one trial ends and is told, one is asked for and started, `--pending` of them always
-in flight. Seconds are of processor time, that of all threads, so that a busy machine changes them little.
+Trials of random configurations, lengths and seeds are told to the product's own planner, from a table of
+`benchmarks.choice`. Then it answers questions as on a cluster: one trial ends and is told, one is asked for and started,
+`--pending` of them always in flight. Seconds are of processor time, so that a busy machine changes them little.
 """
 
 from __future__ import annotations

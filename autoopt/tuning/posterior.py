@@ -107,8 +107,9 @@ class Posterior:
         self.scale, self.noise, self.alike = self.fit
         old = before if before is not None and before.fit == self.fit else None
         known, kept = self._chained(seen.at, seen.seeds, seen.ids, old._known if old else None)
-        self._known = known
-        self._sides = {s: rows.cut(kept) for s, rows in old._sides.items()} if old else {}
+        self._known: Chain = known
+        self._all: Chain = known
+        self._sides: dict[float, Rows] = {s: rows.cut(kept) for s, rows in old._sides.items()} if old else {}
         at, seeds, ids = seen.at, seen.seeds, seen.ids
         flying = pending is not None and len(pending[0]) > 0
         if pending is not None and flying:
@@ -116,9 +117,9 @@ class Posterior:
             ids = np.concatenate([ids, pending[2]])
         if flying or (old is not None and old._all is not old._known):
             self._all, kept = self._chained(at, seeds, ids, old._all if old else None)
-        else:
-            self._all = known
-        self._halves = {s: half.cut(kept) for s, half in old._halves.items()} if old else {}
+        self._halves: dict[float, Rows] = (
+            {s: half.cut(kept) for s, half in old._halves.items()} if old else {}
+        )
         residual = np.zeros(0)
         if len(seen):
             order = np.argsort(seen.ids)
@@ -253,7 +254,8 @@ def _likeliest(prior: Prior, seen: Seen, alike: Alike) -> tuple[float, float, fl
     found = []
     for scale, scale_weight in SCALES:
         for noise, noise_weight in NOISES:
-            root = np.linalg.cholesky(scale**2 * gaps + rest + noise**2 * luck + _JITTER * np.eye(len(seen)))
+            covariance = scale**2 * gaps + rest + noise**2 * luck + _JITTER * np.eye(len(seen))
+            root: Matrix = np.asarray(np.linalg.cholesky(covariance))
             white = forward(root, residual)
             evidence = -0.5 * float(white @ white) - float(np.log(np.diag(root)).sum())
             found.append((evidence + scale_weight + noise_weight, scale, noise))
