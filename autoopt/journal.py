@@ -19,6 +19,7 @@ from autoopt.records import (
     Event,
     RunResumed,
     RunStarted,
+    SlotsUsed,
     WorkloadLoaded,
     WorkloadReport,
 )
@@ -81,6 +82,15 @@ def parse(whole: bytes, path: Path) -> list[Event]:
                 "Restore the file from a copy, or start anew without --resume, which keeps this folder aside.",
             ) from error
     return events
+
+
+def slots_used(events: Iterable[Event]) -> SlotsUsed | None:
+    """What the slots did in all sittings of a run that ended; `None`: in none."""
+    found: SlotsUsed | None = None
+    for event in events:
+        if isinstance(event, SlotsUsed):
+            found = event if found is None else found + event
+    return found
 
 
 def spent_seconds(events: Iterable[Event]) -> float:

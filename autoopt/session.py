@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+from autoopt.occupancy import Occupancy
 from autoopt.records import Event, Outcome, StageEnded, TrialFinished, TrialResult, TrialStarted
 from autoopt.run import Run
 from autoopt.trials.runner import Progress, Runner
@@ -89,11 +90,21 @@ class Stop:
 
 
 def run_trials(
-    planner: Planner, runner: Runner, run: Run, observer: Observer, clock: Callable[[], float], stop: Stop
+    planner: Planner,
+    runner: Runner,
+    run: Run,
+    observer: Observer,
+    clock: Callable[[], float],
+    stop: Stop,
+    occupancy: Occupancy | None = None,
 ) -> bool:
     """Runs trials until the planner has nothing more to start, the deadline passes, or `stop` is set.
 
-    Every trial is an event when it starts and when it ends. Trials that outlive the deadline are cancelled.
+    Every trial is an event when it starts and when it ends. Trials that outlive the deadline are cancelled. Where many slots
+    want a trial, those in flight are looked after between questions, so that none waits to be told until all are answered.
+
+    Args:
+        occupancy: counts what the slots do.
 
     Returns:
         True when it ended by itself, False when it was stopped.
@@ -103,18 +114,30 @@ def run_trials(
         run.append(event)
         observer.event(event)
 
+    counted = occupancy or Occupancy(clock)
+
     def finish(result: TrialResult) -> None:
+        began = clock()
         planner.tell(result)
+        counted.told(result.spec.id, clock() - began)
         tell(TrialFinished(at=time.time(), result=result))
 
     flying, stages = 0, list[str]()
     latest = planner.deadline * (1 + _OVERRUN)
     while not stop:
-        elapsed = clock()
-        observer.tick(elapsed)
-        for slot in runner.idle():
-            spec = planner.ask(elapsed)
+        round_began = clock()
+        observer.tick(round_began)
+        counted.round(runner.slots)
+        idle, hurried = runner.idle(), False
+        for place, slot in enumerate(idle):
+            asked = clock()
+            hurried = asked - round_began > _TICK
+            if hurried:
+                counted.thinking(len(idle) - place)
+                break
+            spec = planner.ask(asked)
             if spec is None:
+                counted.nothing(len(idle) - place)
                 break
             if spec.stage not in stages:
                 if stages:
@@ -123,11 +146,12 @@ def run_trials(
                 stages.append(spec.stage)
             planner.start(spec)
             runner.submit(slot, spec)
+            counted.answered(spec.id, asked)
             flying += 1
             tell(TrialStarted(at=time.time(), spec=spec, worker=slot))
         if not flying and runner.idle():
             return True
-        for item in runner.wait(max(0.01, min(_TICK, latest - clock()))):
+        for item in runner.wait(0.0 if hurried else max(0.01, min(_TICK, latest - clock()))):
             if isinstance(item, TrialResult):
                 flying -= 1
                 finish(item)

@@ -24,8 +24,10 @@ from autoopt.journal import (
     changed_workload,
     refuse_another_begin,
     refuse_changes,
+    slots_used,
     spent_seconds,
 )
+from autoopt.occupancy import Occupancy
 from autoopt.provenance import gather, ledger
 from autoopt.recommend import Evidence, recommend
 from autoopt.records import (
@@ -171,7 +173,9 @@ class _Session:
         for event in self.past:
             if isinstance(event, TrialFinished):
                 planner.tell(event.result)
-        finished = run_trials(planner, self.runner, self.run, job.observer, self.clock, self.stop)
+        occupancy = Occupancy(self.clock)
+        finished = run_trials(planner, self.runner, self.run, job.observer, self.clock, self.stop, occupancy)
+        self.events(occupancy.used())
         if hopeless(planner.results):
             raise NoResult(f"Every trial fails: {planner.results[-1].message}", "Mend it, then run again.")
         recommendation = recommend(self._evidence(planner, finished))
@@ -219,6 +223,7 @@ class _Session:
             provenance=gather(job.target, job.seed, planner.results, more),
             complete=finished,
             notes=[*self.report.warnings, *self.notes, *getattr(self.runner, "notes", [])],
+            slots=slots_used(self.run.events()),
         )
 
     def _write(self, recommendation: Recommendation, planner: Planner) -> None:

@@ -5,8 +5,9 @@
 Real: a profile of `examples/digits_mlp` on as many Ray nodes of one core on the loopback; beside it the same on as many
 workers of this machine without Ray. Its efficiency is the share of workers x time, from the first trial to the end of the
 budget, that was spent inside trials. Simulated: the product's own planner over the tables of `benchmarks.choice`, with the
-same budget in full runs for any number of workers; a worker costs nothing to start there, and the planner's own time is not
-counted but told, so what is lost is what the planner cannot use.
+same budget in full runs for any number of workers; a worker costs nothing to start there. Once the planner's own time is not
+counted, so that what is lost is what it cannot use; and once, for each of `--full-run-seconds`, its processor seconds count
+as real time of one server, as if a full run took so long.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoopt.journal import replay as events_of
@@ -60,19 +63,51 @@ def real(workers: int, budget: float, ray: bool) -> tuple[float, int]:
     return busy / (workers * (end - begin)), len(ended)
 
 
-def simulated(workers: int, budget: float, tunings: int) -> tuple[float, float, float]:
-    """Share of workers x time inside trials, trials, and regret: means over workloads."""
-    shares, trials, regrets = [], [], []
+@dataclass(frozen=True)
+class Simulated:
+    """Means over workloads and tunings.
+
+    Args:
+        inside: share of workers x time inside trials.
+        planner, nothing: of the rest: waiting for the planner, and where nothing was worth starting.
+        trials: that ended.
+        configurations: that these were of.
+        question: seconds of processor that a question took.
+        regret: of what was chosen.
+    """
+
+    inside: float
+    planner: float
+    nothing: float
+    trials: float
+    configurations: float
+    question: float
+    regret: float
+
+
+def simulated(workers: int, budget: float, tunings: int, full_run: float | None = None) -> Simulated:
+    """A budget in full runs; the planner's time counts where it is told how many seconds a full run takes."""
+    found = []
     for surface in surfaces(TABLES, _SIMULATED).values():
+        thinking = 0.0 if full_run is None else surface.full_run / full_run
         for tuning in range(tunings):
-            found, planner = replay.tune(World(surface, tuning), budget * surface.full_run, workers)
+            begin = time.process_time()
+            chosen, planner = replay.tune(
+                World(surface, tuning), budget * surface.full_run, workers, thinking=thinking
+            )
+            took = time.process_time() - begin
+            whole = workers * budget * surface.full_run
             busy = sum(r.seconds.get("total", 0.0) for r in planner.results)
-            shares.append(busy / (workers * budget * surface.full_run))
-            trials.append(len(planner.results))
-            if found is not None:
-                chosen = found.recommendation
-                regrets.append(regret(surface, Choice(chosen.optimizer, chosen.hyper.get("lr", 1e-3)))[0])
-    return statistics.fmean(shares), statistics.fmean(trials), statistics.fmean(regrets)
+            keys = {(r.spec.optimizer, tuple(sorted(r.spec.hyper.items()))) for r in planner.results}
+            regrets = 1.0
+            slots = None
+            if chosen is not None:
+                choice, slots = chosen.recommendation, chosen.slots
+                regrets = regret(surface, Choice(choice.optimizer, choice.hyper.get("lr", 1e-3)))[0]
+            waited = (slots.planner / whole, slots.nothing / whole) if slots is not None else (0.0, 0.0)
+            number = len(planner.results)
+            found.append((busy / whole, *waited, number, len(keys), took / max(1, number), regrets))
+    return Simulated(*(statistics.fmean(column) for column in zip(*found, strict=True)))
 
 
 def main() -> None:
@@ -81,6 +116,7 @@ def main() -> None:
     parser.add_argument("--simulate", nargs="*", type=int, default=[])
     parser.add_argument("--seconds", type=float, default=60.0, help="budget of a real run")
     parser.add_argument("--full-runs", type=float, default=3.0, help="budget of a simulated run")
+    parser.add_argument("--full-run-seconds", nargs="*", type=float, default=[600.0, 60.0])
     parser.add_argument("--tunings", type=int, default=2)
     parser.add_argument("--record", action="store_true")
     flags = parser.parse_args()
@@ -99,14 +135,20 @@ def main() -> None:
     if flags.simulate:
         lines += [
             f"Simulated, {flags.full_runs:g} full runs of AdamW each, {len(_SIMULATED)} workloads, {flags.tunings} tunings: "
-            "share of workers x time inside trials, trials, mean regret.\n",
-            "| workers | share inside trials | trials | regret |",
-            "|---|---|---|---|",
+            "means. Inside: share of workers x time inside trials. Planner, nothing: share that waited for the planner, "
+            "or for which it had nothing worth starting.\n",
+            "| workers | planner's time | inside | planner | nothing | trials | configurations | s a question | regret |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for count in flags.simulate:
-            share, trials, mean = simulated(count, flags.full_runs, flags.tunings)
-            lines.append(f"| {count} | {share:.3f} | {trials:.1f} | {mean:.3f} |")
-            print(lines[-1], flush=True)
+            for full_run in (None, *flags.full_run_seconds):
+                m = simulated(count, flags.full_runs, flags.tunings, full_run)
+                words = "not counted" if full_run is None else f"counted, a full run takes {full_run:g} s"
+                lines.append(
+                    f"| {count} | {words} | {m.inside:.2f} | {m.planner:.2f} | {m.nothing:.2f} | {m.trials:.0f} | "
+                    f"{m.configurations:.0f} | {m.question:.3f} | {m.regret:.3f} |"
+                )
+                print(lines[-1], flush=True)
     if flags.record:
         given = " ".join(sys.argv[1:]).replace(" --record", "")
         title = results.heading("Cluster", f"{COMMAND} {given}")

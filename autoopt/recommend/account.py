@@ -18,6 +18,7 @@ def account(e: Evidence) -> dict[str, Any]:
         "policy": e.policy.model_dump(mode="json"),
         "ledger": {part: round(seconds, 3) for part, seconds in e.ledger.items()},
         "spent": spent(e),
+        "slots": e.slots,
         "more": more(e),
         "effort": efforts(e.planner.results),
         "provenance": e.provenance,

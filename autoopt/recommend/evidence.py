@@ -13,7 +13,7 @@ from autoopt.optim.spec import OptimSpec
 from autoopt.options import multiple
 from autoopt.policy import Policy
 from autoopt.recommend.numbers import largest, mean, median
-from autoopt.records import BASELINE, Expected, Outcome, Speed, TrialResult, WorkloadReport
+from autoopt.records import BASELINE, Expected, Outcome, SlotsUsed, Speed, TrialResult, WorkloadReport
 from autoopt.tuning.arm import Key, key_of
 from autoopt.tuning.planner import Planner
 from autoopt.tuning.race import FRESH_SEEDS
@@ -33,6 +33,7 @@ class Evidence:
         ledger: where the seconds went.
         complete: False when the run was stopped early.
         notes: what the report should say besides.
+        slots: what they did while trials ran.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Evidence:
     provenance: dict[str, Any]
     complete: bool
     notes: list[str]
+    slots: SlotsUsed | None = None
 
     @cached_property
     def paired(self) -> bool:

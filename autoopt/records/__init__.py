@@ -26,6 +26,7 @@ from autoopt.records.events import (
 from autoopt.records.plan import Plan, StagePlan
 from autoopt.records.recommendation import Recommendation
 from autoopt.records.settings import Flags, Origin, Settings
+from autoopt.records.slots import SlotsUsed
 from autoopt.records.story import Effort, More, RateCurve, RatePoint, Round, Spent
 from autoopt.records.trials import DeviceUse, Outcome, Shortage, Speed, Timing, TrialResult, TrialSpec
 from autoopt.records.workload import (
@@ -74,6 +75,7 @@ __all__ = [
     "RunStarted",
     "Settings",
     "Shortage",
+    "SlotsUsed",
     "Speed",
     "Spent",
     "StageEnded",

@@ -10,6 +10,7 @@ from autoopt.records.base import Record
 from autoopt.records.cluster import Cluster
 from autoopt.records.plan import Plan
 from autoopt.records.settings import Flags
+from autoopt.records.slots import SlotsUsed
 from autoopt.records.trials import TrialResult, TrialSpec
 from autoopt.records.workload import WorkloadReport
 
@@ -110,6 +111,7 @@ Event = Annotated[
     | TrialFinished
     | StageEnded
     | Noted
+    | SlotsUsed
     | RunEnded,
     Field(discriminator="kind"),
 ]

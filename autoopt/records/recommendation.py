@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from autoopt.records.base import FreeForm, Record
 from autoopt.records.choice import Band, Choice, Confidence, Expected, Gain, Row
 from autoopt.records.settings import Settings
+from autoopt.records.slots import SlotsUsed
 from autoopt.records.story import Effort, More, RateCurve, Round, Spent
 from autoopt.records.workload import WorkloadReport
 
@@ -49,6 +50,7 @@ class Recommendation(Record):
     policy: FreeForm
     ledger: dict[str, float] = Field(description="where the seconds went, summed over workers, and 'wall'")
     spent: Spent | None = Field(None, description="the budget: start-up, training steps and the rest")
+    slots: SlotsUsed | None = Field(None, description="how busy they were, and what the others waited for")
     more: More | None = Field(None, description="the next larger budget that can reach more confidence")
     effort: list[Effort] = Field(default=[], description="of every optimizer in every stage")
     race: list[Round] = Field(default=[], description="who was in each round, and who left after it")

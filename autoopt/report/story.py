@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autoopt.records import Recommendation, Round
+from autoopt.report import slots
 from autoopt.report.words import by_reason, duration, ledger, name_of
 
 Line = tuple[str, str]
@@ -25,6 +26,8 @@ def time_spent(rec: Recommendation) -> list[Line]:
     lines: list[Line] = []
     if rec.spent is not None:
         lines += [("start-up", _startup(rec)), ("training", _inside(rec))]
+    if words := slots.sentence(rec.slots):
+        lines.append(("slots", words))
     for stage, words in efforts(rec).items():
         lines.append((stage, words))
     if rec.ledger:

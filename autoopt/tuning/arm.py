@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from autoopt.optim.spec import Range
 from autoopt.options import multiple
@@ -37,7 +38,7 @@ def lowest(scores: Iterable[tuple[int, Key, float]]) -> dict[int, float]:
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial of an arm: in flight while `y` is None and `failed` is False."""
+    """A trial of an arm: in flight while `y` is None and `failed` is False; `told`: the how-manieth that ended."""
 
     id: int
     stage: str
@@ -47,6 +48,12 @@ class Tried:
     y: float | None = None
     diverged: bool = False
     failed: bool = False
+    told: int = 0
+
+    @cached_property
+    def settings(self) -> tuple[tuple[str, float], ...]:
+        """The second part of its configuration's key."""
+        return tuple(sorted(self.hyper.items()))
 
     @property
     def pending(self) -> bool:

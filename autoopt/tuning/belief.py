@@ -130,6 +130,17 @@ class Points:
         """The same configurations at another length."""
         return Points(self.optimizer, self.family, self.u, np.full(len(self), s), self.others, self.group)
 
+    def take(self, which: slice | Index | NDArray[np.bool_]) -> Points:
+        """Some of them."""
+        return Points(
+            self.optimizer[which],
+            self.family[which],
+            self.u[which],
+            self.s[which],
+            self.others[which],
+            self.group[which],
+        )
+
     def __add__(self, other: Points) -> Points:
         return Points(
             np.concatenate([self.optimizer, other.optimizer]),

@@ -126,4 +126,5 @@ class Memory:
             run = self.runs[group - 1]
             base = zero if run.one_zero else run.zero
             gaps.append(soft(None if p.diverged else p.y - base[p.steps]))
-        return Seen(self.at, np.array(gaps), np.array([p.seed for p in self.trials], dtype=np.int64))
+        seeds = np.array([p.seed for p in self.trials], dtype=np.int64)
+        return Seen(self.at, np.array(gaps), seeds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from autoopt.tuning import options
 from autoopt.tuning.arm import Arm, Key, Tried, key_of, lowest
 from autoopt.tuning.belief import SETTINGS, STEP, Index, Matrix, Points, Prior, Vector, soft
 from autoopt.tuning.earlier import MOST, Earlier, Memory
-from autoopt.tuning.posterior import OTHER, SAME, SAME_APART, Posterior, Seen, improvement
+from autoopt.tuning.posterior import OTHER, SAME, SAME_APART, Fit, Posterior, Seen, fitted, improvement
 from autoopt.tuning.ranking import Difference
 from autoopt.tuning.space import to_coordinate
 
@@ -26,6 +26,24 @@ _UNITS: Mapping[str, float] = {"log": 0.5, "one_minus_log": 0.4, "linear": 0.1}
 """Moves of a setting, in its coordinate, that matter about as much as one another."""
 _NORMAL = 1e6
 """Degrees of freedom of a belief: its variance is the posterior's."""
+
+
+_FIT_ALL, _FIT_GROWTH, _FIT_MOST = 128, 1.125, 512
+"""Trials up to which each is heard on spread and noise, by which factor more are waited for beyond, and where that ends."""
+
+
+def fitted_on(trials: int) -> int:
+    """How many of the first trials say what the spread and the noise are: the more there are, the less one more tells.
+
+    >>> fitted_on(100), fitted_on(140), fitted_on(144), fitted_on(5000)
+    (100, 128, 144, 461)
+    """
+    number = trials
+    if trials > _FIT_ALL:
+        number = _FIT_ALL
+        while (more := int(_FIT_GROWTH * number)) <= min(trials, _FIT_MOST):
+            number = more
+    return number
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,11 @@ class Field:
         self._known: set[Key] = set()
         self._rows: dict[Key, Points] = {}
         self._targets: tuple[int, Points] | None = None
+        self._placed: dict[int, int] = {}
+        """Number of a trial -> its place among the points."""
+        self._points = self.points([])
+        self._last: Posterior | None = None
+        self._fitted: tuple[str, Fit] | None = None
         for name, arm in arms.items():
             if arm.tunable:
                 for u in RATES:
@@ -87,7 +110,7 @@ class Field:
         """Forgets the options of all other optimizers."""
         self.options = [o for o in self.options if o.optimizer in names]
         self._known = {o.key for o in self.options}
-        self._targets = None
+        self._targets = self._last = None
 
     def points(self, options: Sequence[Option]) -> Points:
         """Options at the real run's length."""
@@ -106,21 +129,43 @@ class Field:
         return self._rows[option.key]
 
     def view(self) -> View:
-        """The belief after the trials so far."""
+        """The belief after the trials so far, made from the last one where the trials since then allow it."""
         for arm in self.arms.values():
             for t in arm.tried.values():
-                self.add(Option(arm.name, t.hyper))
+                if t.id not in self._placed:
+                    self.add(Option(arm.name, t.hyper))
         tried = [(arm, t) for arm in self.arms.values() for t in arm.tried.values() if not t.failed]
         done = [(arm, t) for arm, t in tried if t.y is not None]
         flying = [(arm, t) for arm, t in tried if t.y is None]
+        self._place([*done, *flying])
+        seen = self._seen(done)
+        at, ids = self._where(flying)
+        flight = (at, self._seeds(flying), ids)
+        self._last = Posterior(self.prior, seen, flight, fit=self._fit(done, seen), before=self._last)
+        return View(self, self._last)
+
+    def _seen(self, done: Sequence[tuple[Arm, Tried]]) -> Seen:
+        """Finished trials with their gaps to the best of their length, and those of earlier runs."""
         here = [
-            (t.steps, key_of(arm.name, t.hyper), t.y) for arm, t in done if t.y is not None and not t.diverged
+            (t.steps, (arm.name, t.settings), t.y) for arm, t in done if t.y is not None and not t.diverged
         ]
         zero = lowest([*here, *self._earlier.comparable])
         gaps = [soft(None if t.diverged or t.y is None else t.y - zero[t.steps]) for _, t in done]
-        seen = Seen(self._placed(done), np.array(gaps), self._seeds(done)) + self._earlier.seen(zero)
-        flight = (self._placed(flying), self._seeds(flying))
-        return View(self, Posterior(self.prior, seen, flight, self._ladders))
+        at, ids = self._where(done)
+        return Seen(at, np.array(gaps), self._seeds(done), ids) + self._earlier.seen(zero)
+
+    def _fit(self, done: Sequence[tuple[Arm, Tried]], seen: Seen) -> Fit:
+        """What the first so many trials that were told show of this network (`fitted_on`): the same in a replay."""
+        number = fitted_on(len(done))
+        if number < len(done):
+            key = str(number)
+        else:
+            key = f"{seen.ids.tolist()} {seen.gaps.tolist()}"
+        if self._fitted is None or self._fitted[0] != key:
+            if number < len(done):
+                seen = self._seen(sorted(done, key=lambda pair: (pair[1].told, pair[1].id))[:number])
+            self._fitted = key, fitted(self.prior, seen, self._ladders)
+        return self._fitted[1]
 
     def targets(self) -> Points:
         """All options at the real run's length."""
@@ -168,10 +213,22 @@ class Field:
         """By which trials share their luck; each has its own where they are not paired."""
         return np.array([t.seed if self._paired else -t.id for _, t in tried], dtype=np.int64)
 
-    def _placed(self, tried: Sequence[tuple[Arm, Tried]]) -> Points:
-        points = self.points([Option(arm.name, t.hyper) for arm, t in tried])
-        s = np.array([self.doublings(t.steps) for _, t in tried])
-        return Points(points.optimizer, points.family, points.u, s, points.others)
+    def _place(self, tried: Sequence[tuple[Arm, Tried]]) -> None:
+        """Gives trials that are new their points."""
+        new = [(arm, t) for arm, t in tried if t.id not in self._placed]
+        if new:
+            points = self.points([Option(arm.name, t.hyper) for arm, t in new])
+            s = np.array([self.doublings(t.steps) for _, t in new])
+            self._points += Points(points.optimizer, points.family, points.u, s, points.others)
+            for _, t in new:
+                self._placed[t.id] = len(self._placed)
+
+    def _where(self, tried: Sequence[tuple[Arm, Tried]]) -> tuple[Points, Index]:
+        """The points of trials, and their numbers."""
+        ids = [t.id for _, t in tried]
+        return self._points.take(np.array([self._placed[i] for i in ids], dtype=np.int64)), np.array(
+            ids, dtype=np.int64
+        )
 
     def _point(self, option: Option) -> Points:
         name, hyper = option.optimizer, option.hyper
@@ -216,12 +273,12 @@ class View:
         self.field, self.posterior = field, posterior
         self.options = list(field.options)
         self.targets = field.targets()
-        self.means: Vector = posterior.mean(self.targets)
+        self.means: Vector = posterior.means_of(self.targets)
 
     @cached_property
     def draws(self) -> Matrix:
         """(options, draws) of the true gaps at the real length; the same numbers for the same trials."""
-        return _draws(self.means, self.posterior.covariance(self.targets))
+        return _draws(self.means, self.posterior.covariance_of(self.targets))
 
     def chances(self, names: Sequence[str]) -> dict[str, float]:
         """Probability that the best of all configurations is one of this optimizer's."""
@@ -248,19 +305,25 @@ class View:
         second = float(self.means[order[1]]) if len(order) > 1 else best
         found = []
         for steps in lengths:
-            at = self.targets.at(self.field.doublings(steps))
-            gains = improvement(
-                self.means, self.posterior.information(at, self.targets), best, second, leader
-            )
+            price: dict[str, float] = {}
+            told = self.posterior.information_of(self.targets, self.field.doublings(steps))
+            gains = improvement(self.means, told, best, second, leader)
             for option, gain in zip(self.options, gains.tolist(), strict=True):
-                if allowed(option, steps):
-                    found.append(Move(option, steps, gain, gain / seconds(option.optimizer, steps)))
+                if not allowed(option, steps):
+                    continue
+                if option.optimizer not in price:
+                    price[option.optimizer] = seconds(option.optimizer, steps)
+                found.append(Move(option, steps, gain, gain / price[option.optimizer]))
         return sorted(found, key=lambda m: -m.worth)
 
     def expected(self, option: Option, doubt: float = 0.0) -> float:
         """Mean gap of an option at the real length, and `doubt` standard deviations on top."""
         place = self._place(option)
         return float(self.means[place] + (doubt * self.spreads[place] if doubt else 0.0))
+
+    def ranked(self) -> list[Option]:
+        """All options, the one with the lowest expected gap first."""
+        return [self.options[i] for i in np.argsort(self.means, kind="stable").tolist()]
 
     def difference(self, a: Option, b: Option) -> Difference:
         """Gap of a less that of b at the real length."""
@@ -315,5 +378,9 @@ class View:
 def _draws(means: Vector, covariance: Matrix) -> Matrix:
     """(n, draws) of a multivariate normal, the same for the same arguments."""
     root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(means)))
-    normal = np.random.default_rng(len(means)).standard_normal((len(means), _DRAWS))
-    return np.asarray(means[:, None] + root @ normal)
+    return np.asarray(means[:, None] + root @ _normal(len(means)))
+
+
+@lru_cache(maxsize=4)
+def _normal(number: int) -> Matrix:
+    return np.random.default_rng(number).standard_normal((number, _DRAWS))

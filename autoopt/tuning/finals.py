@@ -18,17 +18,21 @@ _OF_ONE = 2
 def finalists(view: View, race: Race, steps: int) -> list[Option]:
     """Configurations worth fresh seeds: those believed to be best of what was run at a length, two of one optimizer."""
     first = race.seed + FRESH_SEEDS
-    begun = {o.key for o in view.options if any(t.seed >= first for t in race.measured(o.key, steps))}
-    begun = {key for key in begun if key[0] != BASELINE}
+    measured = race.all_measured(steps)
+    begun = {
+        key for key, some in measured.items() if key[0] != BASELINE and any(t.seed >= first for t in some)
+    }
     taken: list[Option] = []
-    for option in sorted(view.options, key=view.expected):
+    for option in view.ranked():
         arm = race.arms[option.optimizer]
+        if option.key not in measured:
+            continue
         if option.optimizer == BASELINE or arm.dropped or race.diverged(option.key):
             continue
         if len(begun) >= _MOST_EVER and option.key not in begun:
             continue
         same = sum(o.optimizer == option.optimizer for o in taken)
-        if same < _OF_ONE and len(taken) < _FINALISTS and race.measured(option.key, steps):
+        if same < _OF_ONE and len(taken) < _FINALISTS:
             taken.append(option)
     return taken
 

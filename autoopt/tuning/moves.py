@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from autoopt.options import chosen, multiple
 from autoopt.records import BASELINE
-from autoopt.tuning.arm import Arm, Key, Tried, key_of
+from autoopt.tuning.arm import Arm, Key, Tried
 from autoopt.tuning.belief import STEP
 from autoopt.tuning.field import Field, Move, Option, View
 from autoopt.tuning.pace import Pace
@@ -38,6 +38,7 @@ class Moves:
 
     def __init__(self, field: Field, race: Race, layout: Layout, pace: Pace, epoch: int | None) -> None:
         self._field, self._race, self._layout, self._pace, self._epoch = field, race, layout, pace, epoch
+        self._starts: dict[Key, bool] = {}
 
     @property
     def _arms(self) -> Mapping[str, Arm]:
@@ -59,14 +60,14 @@ class Moves:
         known: dict[tuple[Key, int], list[Tried]] = {}
         for arm in self._arms.values():
             for t in arm.tried.values():
-                known.setdefault((key_of(arm.name, t.hyper), t.steps), []).append(t)
+                known.setdefault(((arm.name, t.settings), t.steps), []).append(t)
         bad = {key for (key, _), some in known.items() if any(t.diverged for t in some)}
 
         def allowed(option: Option, steps: int) -> bool:
             if not able[option.optimizer, steps] or option.key in bad:
                 return False
             # Settings beside the rate are compared at the longest length alone.
-            if steps != longest and not self.at_start(option):
+            if steps != longest and not self._plain(option):
                 return False
             seen = known.get((option.key, steps), [])
             again = steps == longest and len(seen) <= _REPEATS
@@ -114,6 +115,12 @@ class Moves:
     def judges_decay(self, steps: int) -> bool:
         """What weight decay does is seen after an epoch or so."""
         return self._epoch is None or steps >= self._epoch
+
+    def _plain(self, option: Option) -> bool:
+        """`at_start`, remembered: it is asked of every option, again and again."""
+        if option.key not in self._starts:
+            self._starts[option.key] = self.at_start(option)
+        return self._starts[option.key]
 
     def at_start(self, option: Option) -> bool:
         """Whether only its rate differs from where its optimizer began."""

@@ -152,7 +152,15 @@ class Planner:
             arm.tried.pop(spec.id, None)
             return
         arm.tried[spec.id] = Tried(
-            spec.id, spec.stage, spec.steps, spec.seed, spec.hyper, y, self.score.diverged(result), y is None
+            spec.id,
+            spec.stage,
+            spec.steps,
+            spec.seed,
+            spec.hyper,
+            y,
+            self.score.diverged(result),
+            y is None,
+            told=len(self.results),
         )
         self.pace.observe(result)
         self._judge(arm, result)

@@ -21,8 +21,8 @@ from autoopt.tuning.rounds import WORTHLESS, Rounds
 
 _FIRST_SHARE = 0.4
 """Of the wall-clock left that the first trial of the leading configuration may take."""
-_MOST_TRIALS = 100
-"""Trials of a race: beyond, a belief costs more to compute than it gains."""
+_MOST_TRIALS = 2000
+"""Trials of a race: beyond, a belief costs more to compute than it gains (`python -m benchmarks.planner`)."""
 _OWN_TRIALS = 6.0
 """Trials of the longest length that must fit before the user's own optimizer gets one of them."""
 _KEPT_TRIALS = 3.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoopt.records import BASELINE
-from autoopt.tuning.arm import Arm, Key, Tried, key_of
+from autoopt.tuning.arm import Arm, Key, Tried
 
 REPEAT_SEEDS = 500
 """A race repeats a configuration on seeds from here on."""
@@ -40,13 +40,13 @@ class Race:
         for arm in self.arms.values():
             for t in arm.tried.values():
                 if t.steps == steps and t.y is not None:
-                    found.setdefault(key_of(arm.name, t.hyper), {})[t.seed] = t.y
+                    found.setdefault((arm.name, t.settings), {})[t.seed] = t.y
         return found
 
     def ran(self, key: Key, steps: int, seed: int) -> bool:
         """Whether this was run, is running, or failed: a failure is not tried again."""
         return any(
-            t.steps == steps and t.seed == seed and key_of(key[0], t.hyper) == key
+            t.steps == steps and t.seed == seed and t.settings == key[1]
             for t in self.arms[key[0]].tried.values()
         )
 
@@ -62,8 +62,17 @@ class Race:
     def measured(self, key: Key, steps: int) -> list[Tried]:
         """Trials of a configuration at a length that ended without diverging."""
         tried = self.arms[key[0]].tried.values()
-        return [t for t in tried if t.alive and t.steps == steps and key_of(key[0], t.hyper) == key]
+        return [t for t in tried if t.steps == steps and t.settings == key[1] and t.alive]
 
     def diverged(self, key: Key) -> bool:
         """Whether a configuration diverged at any length and seed."""
-        return any(t.diverged and key_of(key[0], t.hyper) == key for t in self.arms[key[0]].tried.values())
+        return any(t.diverged and t.settings == key[1] for t in self.arms[key[0]].tried.values())
+
+    def all_measured(self, steps: int) -> dict[Key, list[Tried]]:
+        """`measured` of every configuration that was."""
+        found: dict[Key, list[Tried]] = {}
+        for arm in self.arms.values():
+            for t in arm.tried.values():
+                if t.steps == steps and t.alive:
+                    found.setdefault((arm.name, t.settings), []).append(t)
+        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from autoopt.records import Hyper
-from autoopt.tuning.arm import Arm, key_of
+from autoopt.tuning.arm import Arm
 from autoopt.tuning.field import Option
 
 EDGE_MARGIN = 0.3
@@ -25,15 +25,15 @@ def sound(arm: Arm, option: Option, total: int) -> bool:
         option: the configuration.
         total: steps of the real run.
     """
-    bad = {key_of(arm.name, t.hyper) for t in arm.tried.values() if t.diverged}
-    if arm.dropped or option.key in bad:
+    bad = {t.settings for t in arm.tried.values() if t.diverged}
+    if arm.dropped or option.key[1] in bad:
         return False
     if "lr" not in option.hyper:
         return any(t.alive for t in arm.tried.values())
     same = [
         t for t in arm.tried.values() if t.alive and "lr" in t.hyper and _rest(t.hyper) == _rest(option.hyper)
     ]
-    if all(key_of(arm.name, t.hyper) in bad for t in same):  # what trained when short, and diverged when long
+    if all(t.settings in bad for t in same):  # what trained when short, and diverged when long
         return False
     if any(t.steps == total and t.hyper == option.hyper for t in same):
         return True

@@ -9,6 +9,7 @@ what a start costs is the same minute for a real run of hours, and many times th
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, cast
@@ -16,6 +17,7 @@ from typing import Any, cast
 from autoopt import contest
 from autoopt import policy as policies
 from autoopt.errors import NoResult
+from autoopt.occupancy import Occupancy
 from autoopt.optim import registry
 from autoopt.optim.spec import Need
 from autoopt.policy import Policy
@@ -49,15 +51,26 @@ _OVERRUN = 1.02
 
 
 class Machine:
-    """Runs trials in simulated time: a `Runner`, and the clock of the loop."""
+    """Runs trials in simulated time: a `Runner`, and the clock of the loop.
 
-    def __init__(self, world: World, slots: int, latest: float) -> None:
+    Args:
+        world: what trials are.
+        slots: trials at once.
+        latest: when the loop gives up on what still runs.
+        thinking: by how much the clock goes on for each second of processor time that the planner really takes.
+    """
+
+    def __init__(self, world: World, slots: int, latest: float, thinking: float = 0.0) -> None:
         self.world, self.slots, self.latest = world, slots, latest
-        self.now = 0.0
+        self.now, self._thinking, self._looked = 0.0, thinking, time.process_time()
         self.busy = 0.0
         self._flying: list[tuple[float, int, int, TrialResult]] = []
 
     def __call__(self) -> float:
+        if self._thinking:
+            looked = time.process_time()
+            self.now += self._thinking * (looked - self._looked)
+            self._looked = looked
         return self.now
 
     def start(self) -> WorkloadReport:
@@ -69,14 +82,18 @@ class Machine:
 
     def submit(self, slot: int, spec: TrialSpec) -> None:
         result = self._result(spec)
-        heapq.heappush(self._flying, (self.now + result.seconds["total"], spec.id, slot, result))
+        heapq.heappush(self._flying, (self() + result.seconds["total"], spec.id, slot, result))
 
     def wait(self, timeout: float) -> list[Progress | TrialResult]:
         """On to the end of the next trial, or past the time at which the loop gives up on it."""
+        self._looked = time.process_time()
+        if timeout <= 0 and not (self._flying and self._flying[0][0] <= self.now):
+            return []
         if not self._flying or self._flying[0][0] > self.latest:
             self.now = max(self.now, self.latest) + timeout
             return []
-        self.now, _, _, result = heapq.heappop(self._flying)
+        end, _, _, result = heapq.heappop(self._flying)
+        self.now = max(self.now, end)  # the planner may have thought for longer
         self.busy += result.seconds["total"]
         return [result]
 
@@ -182,9 +199,10 @@ def tune(
     policy: str | Policy = "balanced",
     others: Knowledge | None = None,
     earlier: Sequence[Earlier] = (),
+    thinking: float = 0.0,
 ) -> tuple[Recommendation | None, Planner]:
     """A whole sitting of the product in `budget` seconds; no recommendation when every trial diverged."""
-    machine = Machine(world, workers, _OVERRUN * budget)
+    machine = Machine(world, workers, _OVERRUN * budget, thinking)
     known = machine.start()
     entry = contest.enter(_policy(policy) if isinstance(policy, str) else policy, known, named=False)
     planner, _ = contest.prepare(
@@ -199,7 +217,8 @@ def tune(
         known=known_without(world.surface.name) if others is None else others,
         earlier=earlier,
     )
-    run_trials(planner, machine, cast(Run, _Nowhere()), Silent(), machine, Stop())
+    occupancy = Occupancy(machine)
+    run_trials(planner, machine, cast(Run, _Nowhere()), Silent(), machine, Stop(), occupancy)
     evidence = Evidence(
         name=world.surface.name,
         report=known,
@@ -210,6 +229,7 @@ def tune(
         provenance={},
         complete=True,
         notes=[],
+        slots=occupancy.used(),
     )
     try:
         return recommend(evidence), planner

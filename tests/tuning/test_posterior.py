@@ -5,7 +5,7 @@ import pytest
 
 from autoopt.tuning.belief import Points, Prior
 from autoopt.tuning.knowledge import NOTHING
-from autoopt.tuning.posterior import NOISES, SCALES, Posterior, Seen, improvement
+from autoopt.tuning.posterior import NOISES, SCALES, Fit, Posterior, Seen, improvement
 
 PRIOR = Prior(NOTHING, {"adamw": -3.0, "sgd": -1.0})
 
@@ -80,7 +80,7 @@ def test_noisy_repeats_are_taken_for_noise() -> None:
 def test_trials_in_flight_change_no_mean_and_leave_less_to_learn() -> None:
     known, flying, where = seen(at(-4.0), 0.3), at(-3.0), at(-3.5, -3.0, -2.0)
     alone = Posterior(PRIOR, known)
-    both = Posterior(PRIOR, known, (flying, np.array([0], dtype=np.int64)))
+    both = Posterior(PRIOR, known, (flying, np.array([0], dtype=np.int64), np.array([9], dtype=np.int64)))
     assert both.mean(where).tolist() == alone.mean(where).tolist()
     assert (np.diag(both.covariance(where)) < np.diag(alone.covariance(where))).all()
     assert both.information(flying, flying)[0] < 0.5 * alone.information(flying, flying)[0]
@@ -110,3 +110,46 @@ def test_improvement_is_what_a_million_draws_say(leader: int) -> None:
 def test_what_teaches_nothing_gains_nothing() -> None:
     found = improvement(np.array([0.1, 0.2]), np.zeros(2), 0.1, 0.2, 0)
     assert found == pytest.approx([0.0, 0.0], abs=1e-12)
+
+
+def told(*which: int) -> Seen:
+    """Some of 90 trials of two optimizers, at three lengths and on three seeds."""
+    rng = np.random.default_rng(7)
+    everything = at(*rng.uniform(-5, -1, 45)) + at(*rng.uniform(-3, 1, 45), s=1.0, name="sgd")
+    gaps, seeds = rng.uniform(0, 0.7, 90), rng.integers(0, 3, 90)
+    chosen = np.array(which, dtype=np.int64)
+    return Seen(everything.take(chosen), gaps[chosen], seeds[chosen], chosen)
+
+
+FIT = Fit(2.0, 0.05)
+STEPS = [  # finished, in flight
+    ((0, 1), (2, 50)),
+    ((0, 1, 50), (2, 60)),
+    ((0, 1, 2, 50), (60, *range(61, 89))),  # 2 was told after 50
+    ((0, 1, 2, 50, 70), (60, 62, 63)),  # 61 failed
+    ((0, 1, 2, 50, 70), ()),
+    ((1, 2, 50), (3,)),
+]
+
+
+def test_a_belief_that_goes_on_from_the_last_one_is_the_one_made_afresh() -> None:
+    targets, more = at(-4.0, -3.0, -2.0), at(-1.5) + at(-1.0, name="sgd")
+    last: Posterior | None = None
+    for step, (done, flying) in enumerate(STEPS):
+        way = told(*flying)
+        options = targets + more if step >= 2 else targets
+        pending = (way.at, way.seeds, way.ids)
+        afresh = Posterior(PRIOR, told(*done), pending, fit=FIT)
+        last = Posterior(PRIOR, told(*done), pending, fit=FIT, before=last)
+        assert last.means_of(options) == pytest.approx(afresh.mean(options), abs=1e-9)
+        assert last.covariance_of(options) == pytest.approx(afresh.covariance(options), abs=1e-9)
+        for s in (0.0, 1.0):
+            told_by = afresh.information(options.at(s), options)
+            assert last.information_of(options, s) == pytest.approx(told_by, abs=1e-7)
+
+
+def test_what_was_fitted_otherwise_is_not_gone_on_with() -> None:
+    where = at(-4.0, -2.0)
+    calm = Posterior(PRIOR, told(0, 1, 2), fit=Fit(1.0, 0.02))
+    wild = Posterior(PRIOR, told(0, 1, 2, 3), fit=FIT, before=calm)
+    assert wild.means_of(where) == pytest.approx(Posterior(PRIOR, told(0, 1, 2, 3), fit=FIT).mean(where))
