@@ -16,6 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis
 import pytest
 
+from tests.limits import pytest_configure, pytest_runtest_protocol  # noqa: F401  pytest's hooks
+from tests.order import pytest_collection_modifyitems, pytest_deal  # noqa: F401  the same
+
 hypothesis.settings.register_profile("autoopt", deadline=None)
 hypothesis.settings.load_profile("autoopt")
 

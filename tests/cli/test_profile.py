@@ -38,6 +38,7 @@ from autoopt.records import (
     TrialStarted,
 )
 from tests.once import once
+from tests.polling import looks
 
 ROOT = Path(__file__).parents[2]
 FAULTY = ROOT / "tests" / "fixtures" / "foreign" / "faulty"
@@ -149,11 +150,11 @@ def identity(result: TrialResult) -> tuple[Any, ...]:
 
 def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     """Polls while the process lives."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
+    for _ in looks(PATIENCE, first=0.05):
+        if condition():
+            return
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
+    raise AssertionError("it did not come true")
 
 
 @pytest.fixture
