@@ -4,7 +4,9 @@ and what a test imports from its temporary folder is gone after it.
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,15 @@ from typing import Any
 # Before torch is imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A shell starts what ends with "&" deaf to Ctrl-C, and so would be every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import hypothesis
 import pytest
+
+from tests.limits import pytest_configure, pytest_runtest_protocol  # noqa: F401  pytest's hooks
+from tests.order import pytest_collection_modifyitems, pytest_deal  # noqa: F401  the same
 
 hypothesis.settings.register_profile("autoopt", deadline=None)
 hypothesis.settings.load_profile("autoopt")
@@ -28,6 +37,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector looks through it no more, at each of hundreds of collections."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -130,6 +130,7 @@ def test_the_digest_sees_what_it_should(mine: Mine) -> None:
         seen.add(mine.digest())
 
 
+@pytest.mark.long
 def test_the_first_import_of_what_draws_leaves_no_trace() -> None:
     """In a process of its own: rich draws from `random` when it is imported, which happens once."""
     code = """

@@ -176,7 +176,7 @@ def test_the_product_runs_with_its_own_pool_and_planner(setting: Setting) -> Non
     assert tuned.startup > 0
 
 
-@pytest.mark.long
+@pytest.mark.long(seconds=40)
 @pytest.mark.skipif(not ray_tune.installed(), reason="Ray's environment is not there; the command makes it")
 def test_ray_runs_in_its_own_environment(setting: Setting) -> None:
     tuned = ray_tune.ray_tune(replace(setting, seconds=1.5))

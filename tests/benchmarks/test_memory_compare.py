@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.memory.compare import against, table
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.long(seconds=20)
 
 MEASURED = Path(__file__).resolve().parents[2] / "benchmarks" / "memory" / "h100.jsonl"
 

@@ -22,7 +22,7 @@ def test_what_is_for_a_cluster_wants_one(capsys: pytest.CaptureFixture[str]) -> 
     assert "there is no --cluster" in capsys.readouterr().err
 
 
-@pytest.mark.long
+@pytest.mark.long(seconds=100)
 @pytest.mark.xdist_group("ray")
 def test_a_run_whose_head_is_killed_goes_on_with_resume(tmp_path: Path) -> None:
     pytest.importorskip("ray")

@@ -26,7 +26,7 @@ def until(condition: Callable[[], Any]) -> Any:
     return found
 
 
-@pytest.mark.long
+@pytest.mark.long(seconds=60)
 def test_a_job_outlives_a_restart_and_ends_as_profile_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

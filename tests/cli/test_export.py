@@ -53,7 +53,7 @@ def commands() -> list[str]:
     return block[1].splitlines()
 
 
-@pytest.mark.long
+@pytest.mark.long(seconds=60)
 def test_the_commands_of_the_page_run_one_after_another(tmp_path: Path) -> None:
     runs.write(tmp_path / "autoopt-out" / "model")
     needs = {"--mlflow": "mlflow", "--parquet": "pyarrow", "--tensorboard": "tensorboard"}

@@ -38,6 +38,7 @@ from autoopt.records import (
     TrialStarted,
 )
 from tests.once import once
+from tests.polling import looks
 
 ROOT = Path(__file__).parents[2]
 FAULTY = ROOT / "tests" / "fixtures" / "foreign" / "faulty"
@@ -149,11 +150,11 @@ def identity(result: TrialResult) -> tuple[Any, ...]:
 
 def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     """Polls while the process lives."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
+    for _ in looks(PATIENCE, first=0.05):
+        if condition():
+            return
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
+    raise AssertionError("it did not come true")
 
 
 @pytest.fixture
@@ -366,6 +367,7 @@ def killed(commons: Path, folder: Path) -> tuple[str, ...]:
     return arguments
 
 
+@pytest.mark.long(seconds=25)
 def test_kill_9_loses_only_trials_in_flight_and_resume_goes_on(
     folder: Path, launch: Launch, killed: tuple[str, ...]
 ) -> None:
@@ -399,6 +401,7 @@ def test_kill_9_loses_only_trials_in_flight_and_resume_goes_on(
     assert plans[0].stages == plans[-1].stages, "the plan of the first sitting holds"
 
 
+@pytest.mark.long(seconds=15)
 def test_a_run_that_was_killed_when_its_budget_was_spent_gives_its_result(
     folder: Path, launch: Launch, killed: tuple[str, ...]
 ) -> None:
@@ -412,6 +415,7 @@ def test_a_run_that_was_killed_when_its_budget_was_spent_gives_its_result(
     assert results(folder) == before
 
 
+@pytest.mark.long
 def test_a_budget_for_no_trial_hands_on_what_there_is_untuned(folder: Path, launch: Launch) -> None:
     """The real run is so long that even the shortest trial is too long."""
     arguments = ("--device", "cpu", "--budget", "90s", "--steps", "1000000000", "--json")
@@ -523,6 +527,7 @@ def test_an_error_of_the_users_code_names_their_line(tmp_path: Path, launch: Lau
     assert last.how == "failed"
 
 
+@pytest.mark.long
 def test_what_fails_in_every_trial_ends_early_with_the_reason(tmp_path: Path, launch: Launch) -> None:
     target = str(FAULTY / "raises_later.py")
     arguments = ("--budget", "90s", "--device", "cpu", "--out", "run", "--json", "--steps", "40")
@@ -535,6 +540,7 @@ def test_what_fails_in_every_trial_ends_early_with_the_reason(tmp_path: Path, la
     assert not (tmp_path / "run" / "recommendation.yaml").exists()
 
 
+@pytest.mark.long(seconds=12)
 def test_the_budget_starts_with_the_command_not_with_the_shell_that_became_it(folder: Path) -> None:
     """`bash -c "a && b"` replaces itself by b, whose process is then as old as a."""
     words = " ".join(

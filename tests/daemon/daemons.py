@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from autoopt.daemon import orphans
 from autoopt.daemon.home import Home
 from autoopt.hardware.leases import Leases, core
+from tests.polling import looks
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -63,11 +63,10 @@ def fill(disk: Path, leave: int = 0) -> Path:
 
 def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
     """What `condition` returns once it is true."""
-    deadline = time.monotonic() + patience
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
-    return found
+    for _ in looks(patience):
+        if found := condition():
+            return found
+    raise AssertionError("it did not come true")
 
 
 def gone(pid: int) -> bool:

@@ -15,7 +15,7 @@ from autoopt.records import RunResumed, TrialFinished, TrialResult
 from tests.cli.test_profile import FAULTY, MODEL
 from tests.daemon.daemons import Daemon, Place, fill, until
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.long(seconds=15)
 PATIENCE = 180.0
 DATA = """
 import torch
@@ -63,6 +63,7 @@ def results(place: Place, id_: str) -> list[TrialResult]:
     return [event.result for event in replay(out) if isinstance(event, TrialFinished)]
 
 
+@pytest.mark.long(seconds=40)
 def test_a_profile_survives_the_kill_of_its_daemon_and_of_a_worker(real: Place) -> None:
     daemon = real.serve()
     id_ = submit(daemon, "60s")
@@ -114,6 +115,7 @@ def test_events_that_cannot_be_written_are_told_and_the_rest_is_whole(real: Plac
     real.sound(daemon)
 
 
+@pytest.mark.long(seconds=30)
 @pytest.mark.parametrize("leave", [0, 1 << 20], ids=["at-an-event", "at-the-result"])
 def test_a_disk_that_is_full_costs_a_pause(real: Place, disk: Path, leave: int) -> None:
     real.limits["free"] = 2 << 20

@@ -123,6 +123,7 @@ def test_somebody_who_does_not_read(server: Listening) -> None:
     deadline = time.monotonic() + 20
     while b"autoopt_event_streams 0.0" not in server.get("/metrics")[1]:
         assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_more_connections_than_are_kept(tmp_path: Path) -> None:

@@ -162,4 +162,4 @@ Queue.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestQueue = pytest.mark.long(Queue.TestCase)
+TestQueue = pytest.mark.long(seconds=60)(Queue.TestCase)

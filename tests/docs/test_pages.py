@@ -14,7 +14,7 @@ MARKED = [page for page in sorted(DOCS.glob("*.md")) if pages.blocks(page.read_t
 """Pages with something to run."""
 
 
-@pytest.mark.long
+@pytest.mark.long(seconds=30)
 @pytest.mark.parametrize("page", MARKED, ids=lambda page: page.name)
 def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
     assert pages.run(page, tmp_path)

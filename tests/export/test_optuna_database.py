@@ -38,10 +38,16 @@ def studies(path: Path) -> dict[str, optuna.Study]:
         storage.engine.dispose()
 
 
-def test_optuna_loads_every_trial(folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "study.db"
-    export(folder, optuna=f"sqlite:///{path}")
-    found, results = studies(path), runs.results()
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database for all tests that read what an export wrote."""
+    place = tmp_path_factory.mktemp("written")
+    export(runs.write(place / "digits"), optuna=f"sqlite:///{place / 'study.db'}")
+    return place / "study.db"
+
+
+def test_optuna_loads_every_trial(written: Path) -> None:
+    found, results = studies(written), runs.results()
     optimizers = list(dict.fromkeys(one.spec.optimizer for one in results))
     assert set(found) == {"digits", *(f"digits/{name}" for name in optimizers)}
     states = {"completed": TrialState.COMPLETE, "diverged": TrialState.PRUNED, "error": TrialState.FAIL}
@@ -64,9 +70,8 @@ def test_optuna_loads_every_trial(folder: Path, tmp_path: Path) -> None:
     assert found["digits"].metric_names == ["validation loss"]
 
 
-def test_ranges_are_the_policys_and_wider_where_a_trial_went_beyond(folder: Path, tmp_path: Path) -> None:
-    export(folder, optuna=str(tmp_path / "study.db"))
-    found = studies(tmp_path / "study.db")
+def test_ranges_are_the_policys_and_wider_where_a_trial_went_beyond(written: Path) -> None:
+    found = studies(written)
     lr = found["digits/sgd"].trials[0].distributions["lr"]
     assert isinstance(lr, optuna.distributions.FloatDistribution)
     assert lr.log

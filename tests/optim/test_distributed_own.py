@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from autoopt.optim import AdaHessian, Adan, SGDSaI
 from tests.optim import _workers as w
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long(seconds=4), pytest.mark.xdist_group("distributed")]
 
 
 def shard(net: nn.Sequential, mesh: DeviceMesh, **options: Any) -> nn.Sequential:

@@ -21,7 +21,7 @@ from autoopt.optim import AdaHessian
 from tests.optim import _workers as w
 from tests.optim.test_distributed_own import shard
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long(seconds=4), pytest.mark.xdist_group("distributed")]
 
 BEFORE, AFTER = 3, 3  # the lazy AdaHessian is saved between two refreshes
 OPTIONS = {

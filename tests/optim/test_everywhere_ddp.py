@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from autoopt.optim import AdaHessian
 from tests.optim import _workers as w
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long(seconds=4), pytest.mark.xdist_group("distributed")]
 
 
 def mine() -> tuple[Tensor, Tensor]:

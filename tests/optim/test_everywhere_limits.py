@@ -16,7 +16,7 @@ from tests.optim import _workers as w
 from tests.optim import test_everywhere_ddp as ddp
 from tests.optim.test_distributed_own import shard
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long(seconds=4), pytest.mark.xdist_group("distributed")]
 
 
 def losses_on_parts_of_the_batch(folder: Path) -> None:

@@ -137,7 +137,7 @@ def test_run_clm_hands_over_its_trainer(enter: Enter) -> None:
     assert report.baseline.registry_name == "adamw"
 
 
-@pytest.mark.long
+@pytest.mark.long(seconds=40)
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_profile_and_its_script(name: str, enter: Enter) -> None:
     target, arguments = enter(name)

@@ -10,6 +10,7 @@ from autoopt.records import TrialResult, TrialSpec
 from autoopt.trials.pool import Pool
 from autoopt.trials.runner import Runner
 from autoopt.trials.testing import FAKE_ENGINE
+from tests.polling import looks
 
 MakePool = Callable[..., Pool]
 
@@ -31,10 +32,10 @@ def make_pool(tmp_path: Path) -> Iterator[MakePool]:
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Polls for a condition; fails when it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
+    for _ in looks(seconds):
+        if condition():
+            return
+    raise AssertionError("it did not come true")
 
 
 def slot_of(runner: Runner) -> int:

@@ -27,6 +27,7 @@ def test_the_answer_comes_from_another_process(tmp_path: Path, capfd: pytest.Cap
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.long
 def test_two_processes_answer_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["sgd", "adamw", "nadam", "radam"]
     asked = request(write(tmp_path, PLAIN)).model_copy(update={"optimizers": names})

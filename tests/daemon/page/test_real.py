@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 
 from tests.daemon.page import made
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.long(seconds=15)
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "digits_mlp"
@@ -186,6 +186,7 @@ def test_without_a_login_nothing_is_shown(
     complaints.clear()
 
 
+@pytest.mark.long(seconds=40)
 def test_a_real_profile_from_the_form_to_its_recommendation(
     daemon: Daemon, login: Callable[[], Page]
 ) -> None:

@@ -121,6 +121,7 @@ def test_without_a_compiler_the_default_works_and_fused_says_what_to_do(tmp_path
         assert line.endswith("leave fused=None: pure torch.")
 
 
+@pytest.mark.long
 def test_a_new_process_uses_what_an_earlier_one_compiled(tmp_path: Path) -> None:
     code = "from autoopt.optim.compiled.library import built; print(built().seconds > 0)"
     fresh = in_process(code, AUTOOPT_CACHE=str(tmp_path))
