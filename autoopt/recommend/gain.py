@@ -39,13 +39,14 @@ def gain(e: Evidence, verdict: Verdict) -> Gain:
             high=before.high,
             sentence=midrun.keep(e.report, what, words(_value(e, own)))
             if e.report.checkpoint
-            else f"keep what you have ({_named(e.report)}): {what} {words(_value(e, own))}, and nothing "
-            "that was tried is shown to be better",
+            else f"keep what you have ({_named(e.report)}): {what} {words(_value(e, own))}"
+            f"{_after(e, before.steps)}, and nothing that was tried is shown to be better",
         )
     return _against(e, chosen, own, what)
 
 
 def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
+    steps = _shared_length(e, chosen, own)
     gap, base = _compare(e, chosen, own)
     yours, ours = e.score.unit(base), e.score.unit(base + gap.mean)
     middle = _tuned_own(e, chosen, own, base)
@@ -72,8 +73,14 @@ def _against(e: Evidence, chosen: Key, own: Key, what: str) -> Gain:
         from_tuning=tuning,
         from_switching=switching,
         paired=gap.paired,
-        sentence=f"{begin}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]{parts}{doubt}",
+        sentence=f"{begin}: {what} {words(yours)} -> {words(ours)} [{words(low)}, {words(high)}]"
+        f"{_after(e, steps)}{parts}{doubt}",
     )
+
+
+def _after(e: Evidence, steps: int | None) -> str:
+    """A loss of a short trial is not that of the real run, whose promise stands elsewhere: says how short."""
+    return "" if steps == e.total else f" after {steps} of {e.total} steps"
 
 
 def _shared_length(e: Evidence, key: Key, own: Key) -> int | None:

@@ -27,6 +27,7 @@ from autoopt.report.words import (
     by_reason,
     duration,
     interval,
+    length_of,
     name_of,
     number,
     other_batches,
@@ -181,8 +182,8 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     yield ""
     if any(row.optimizer not in rec.cut for row in rec.optimizers):
         yield _table(rec, width)
-        if batches := other_batches(rec):
-            yield Text(batches, style="dim")
+        for remark in filter(None, (length_of(rec), other_batches(rec))):
+            yield Text(remark, style="dim")
         if speed.front(rec):
             yield Text(
                 "* on the Pareto front: no other is as good in loss, step time and memory", style="dim"
@@ -257,12 +258,12 @@ def _table(rec: Recommendation, width: int) -> Table:
     for row in rows:
         seen = row.expected
         loss = interval(seen) if wide else spread(seen)
-        if seen is not None and seen.steps < rec.expected.steps:
-            loss = f"{number(seen.loss)} at {seen.steps}"
-        short = f" at {seen.steps}" if seen is not None and seen.steps < rec.expected.steps else ""
+        other = f" at {seen.steps}" if seen is not None and seen.steps != rec.expected.steps else ""
+        if seen is not None and other:
+            loss = number(seen.loss) + other
         name = name_of(row.optimizer, rec) + times_batch(row) + (" *" if row.pareto else "")
         cells = [name, *([loss] if both else [])]
-        cells += [number(seen.metric if seen else None) + ("" if both else short)] if metric else []
+        cells += [number(seen.metric if seen else None) + ("" if both else other)] if metric else []
         cells += [
             number(rate_of(row, rec), 2),
             number(1e3 * seconds if (seconds := pace(row)) else None, 3),

@@ -118,6 +118,15 @@ def test_losses_of_shorter_trials_are_marked() -> None:
     assert "0.2377 at 375" in shown(factory.recommendation(), 80)
 
 
+def test_losses_of_longer_trials_are_marked_and_the_length_of_all_others_is_told() -> None:
+    rec = factory.recommendation()
+    short = rec.expected.model_copy(update={"steps": 200})
+    text = shown(rec.model_copy(update={"expected": short}), 120)
+    assert f" at {rec.expected.steps}" in text
+    assert f"losses are those after 200 of the real run's {rec.settings.steps} steps" in text
+    assert ("losses are those after" in shown(rec, 120)) is (rec.expected.steps != rec.settings.steps)
+
+
 def test_the_baselines_own_rate_is_shown_where_no_trial_changed_it() -> None:
     own = next(row for row in factory.rows() if row.optimizer == BASELINE).model_copy(update={"hyper": {}})
     text = shown(factory.recommendation(optimizers=[own]), 80)
