@@ -180,7 +180,7 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     if rec.recommendation.effective_batch is not None:
         yield Text.assemble(("a step sees  ", "bold"), str(rec.recommendation.effective_batch))
     yield ""
-    if any(row.optimizer not in rec.cut for row in rec.optimizers):
+    if _rows(rec):
         yield _table(rec, width)
         for remark in filter(None, (length_of(rec), other_batches(rec))):
             yield Text(remark, style="dim")
@@ -237,7 +237,7 @@ def _table(rec: Recommendation, width: int) -> Table:
     wide = width >= _WIDE
     metric = rec.settings.metric
     both = metric is None or width >= _MIDDLE
-    rows = [row for row in rec.optimizers if row.optimizer not in rec.cut]
+    rows = _rows(rec)
     unit, size = _unit(rows)
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1 if width >= _MIDDLE else 0, 0, 0)
@@ -273,6 +273,11 @@ def _table(rec: Recommendation, width: int) -> Table:
         ]
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(row.status, ""))
     return table
+
+
+def _rows(rec: Recommendation) -> list[Row]:
+    """Those that a table has something to say of: why the others were not tried is told below it."""
+    return [row for row in rec.optimizers if row.optimizer not in rec.cut and (row.trials or row.expected)]
 
 
 def _steps(rec: Recommendation, width: int) -> Iterator[RenderableType]:

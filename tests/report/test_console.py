@@ -161,6 +161,17 @@ def test_no_table_where_nothing_was_tried() -> None:
     assert "not tried: " in text
 
 
+def test_an_optimizer_of_which_nothing_is_known_has_no_row_but_a_reason() -> None:
+    first, second, *_ = factory.rows()
+    idle = second.model_copy(
+        update={"expected": None, "trials": 0, "status": "not tried", "reason": "time ran out"}
+    )
+    text = shown(factory.recommendation(optimizers=[first, idle]), 120)
+    assert [line for line in text.splitlines() if line.startswith(second.optimizer)] == [
+        f"{second.optimizer}: time ran out"
+    ]
+
+
 def test_the_plan() -> None:
     out = io.StringIO()
     console.show_plan(factory.plan(), Console(file=out, width=80))
