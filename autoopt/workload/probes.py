@@ -154,8 +154,9 @@ def unavailable(workload: Workload, model: nn.Module, batch: Any, sparse: bool) 
 def _refuses_complex(spec: OptimSpec) -> str | None:
     """What an optimizer says of complex parameters, or None: many of PyTorch's take them, and no table says which."""
     toy = nn.Module()
-    toy.matrix = nn.Parameter(torch.ones(2, 2, dtype=torch.cfloat))
-    toy.vector = nn.Parameter(torch.ones(2, dtype=torch.cfloat))
+    matrix, vector = (nn.Parameter(torch.ones(size, dtype=torch.cfloat)) for size in ((2, 2), (2,)))
+    toy.register_parameter("matrix", matrix)
+    toy.register_parameter("vector", vector)
     try:
         optimizer = build.build(spec, groups.split(toy), {"lr": spec.start()["lr"]})
         if callable(
@@ -164,7 +165,7 @@ def _refuses_complex(spec: OptimSpec) -> str | None:
             train()
         for _ in range(2):  # the first step may only make the state
             if isinstance(optimizer, CurvatureOptimizer):
-                optimizer.step(lambda: toy.matrix.abs().square().sum() + toy.vector.abs().square().sum())
+                optimizer.step(lambda: matrix.abs().square().sum() + vector.abs().square().sum())
             else:
                 for parameter in toy.parameters():
                     parameter.grad = torch.ones_like(parameter)
