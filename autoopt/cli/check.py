@@ -43,11 +43,14 @@ def check(
         list[str] | None,
         typer.Argument(help="After `--`: handed to that function, or to your file as sys.argv."),
     ] = None,
-    device: str = typer.Option("all", help="all, auto, cpu, or cuda:0,cuda:1."),
-    precision: str = typer.Option(None, help="fp32, bf16 or fp16."),
+    device: str = typer.Option("all", metavar="NAMES", help="all, auto, cpu, or cuda:0,cuda:1."),
+    precision: str = typer.Option(None, metavar="KIND", help="fp32, bf16 or fp16."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object."),
 ) -> None:
-    """Load a file, run a step (a loop of your own: two short runs) on each device, and show what a trial will do."""
+    """Load a file, run a step (a loop of your own: two short runs), show what a trial will do.
+
+    On each device, and what is likely to spoil a comparison.
+    """
     import json
 
     from autoopt.errors import UsageError

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Nothing but one JSON object on stdout.")] = False,
 ) -> int:
-    """Show versions, devices and who uses them, what is missing and how to mend it.
+    """Show versions, devices, what is missing and how to mend it.
 
     The exit code is 0 when autoopt can run here, 1 when something that it needs is broken.
     """

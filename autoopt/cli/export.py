@@ -34,14 +34,15 @@ def export(
     ] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as Parquet.")] = None,
     name: Annotated[
-        str | None, typer.Option(help="The run's name in those tools. Default: the folder's.")
+        str | None,
+        typer.Option(metavar="NAME", help="The run's name in those tools. Default: the folder's."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier export of that name, or a file.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Write a run's trials for other tools; several at once, if you like."""
+    """Write a run's trials for other tools, one or several."""
     from autoopt.export import export as write
 
     done = write(

@@ -26,21 +26,32 @@ def memory(
         list[str] | None,
         typer.Argument(help="After `--`: handed to that function, or to your file as sys.argv."),
     ] = None,
-    gpu: str = typer.Option(None, help="A GPU that need not be here: h100, a100-80gb, rtx4090, 24GB ..."),
-    batch_size: int = typer.Option(None, min=1, help="Samples in a batch instead of your loader's."),
-    precision: str = typer.Option(None, help="fp32, bf16 or fp16."),
-    accumulate: int = typer.Option(None, min=1, help="Batches to a step."),
-    global_batch: int = typer.Option(
-        None, min=1, help="Samples to a step over all processes, instead of --accumulate."
+    gpu: str = typer.Option(
+        None, metavar="GPU", help="A GPU that need not be here: h100, a100-80gb, rtx4090, 24GB ..."
     ),
-    optimizers: str = typer.Option(None, help="Names, separated by commas; all of the table by default."),
+    batch_size: int = typer.Option(
+        None, min=1, metavar="N", help="Samples in a batch instead of your loader's."
+    ),
+    precision: str = typer.Option(None, metavar="KIND", help="fp32, bf16 or fp16."),
+    accumulate: int = typer.Option(None, min=1, metavar="N", help="Batches to a step."),
+    global_batch: int = typer.Option(
+        None, min=1, metavar="N", help="Samples to a step over all processes, instead of --accumulate."
+    ),
+    optimizers: str = typer.Option(
+        None, metavar="NAMES", help="Names, separated by commas; all of the table by default."
+    ),
     measure: bool = typer.Option(
         False, "--measure", help="Take real steps on this machine's device too, which allocates the model."
     ),
-    timeout: float = typer.Option(300.0, min=1, help="Seconds after which the prediction is ended."),
+    timeout: float = typer.Option(
+        300.0, min=1, metavar="SECONDS", help="Seconds after which the prediction is ended."
+    ),
     as_json: bool = typer.Option(False, "--json", help="One JSON object."),
 ) -> int:
-    """Predict what a training step needs with each optimizer, and the largest batch that fits."""
+    """Predict the memory of a step and the batch that fits.
+
+    For each optimizer; without training, and without allocating the model.
+    """
     import json
 
     from autoopt.errors import UsageError

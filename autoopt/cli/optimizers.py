@@ -20,7 +20,7 @@ def optimizers(
     as_json: bool = typer.Option(False, "--json", help="One JSON list."),
     markdown: bool = typer.Option(False, "--markdown", help="The table of docs/optimizers.md."),
 ) -> None:
-    """List the optimizers, their search ranges and whether they can be used here."""
+    """List the optimizers, their ranges, and which work here."""
     from autoopt.cli.tables import show
     from autoopt.optim import registry
 

@@ -74,18 +74,23 @@ def profile(
     warmup: Warmup = None,
     seed: Seed = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the results. Default: autoopt-out/<name>.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the results. Default: autoopt-out/<name>."),
     ] = None,
     name: Name = None,
     prior: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of an earlier run, of this model or a sibling, that informs this one. Repeatable."
+            metavar="DIR",
+            help="Folder of an earlier run, of this model or a sibling, that informs this one. Repeatable.",
         ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="A half-trained net: keep its optimizer, or change now? --steps is the whole run."),
+        typer.Option(
+            metavar="FILE",
+            help="A half-trained net: keep its optimizer, or change now? --steps is the whole run.",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
     accept_changes: Annotated[
@@ -97,7 +102,7 @@ def profile(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress; the result only.")] = False,
 ) -> int:
-    """Choose and tune the optimizer for a model, inside a time budget."""
+    """Choose and tune a model's optimizer, inside a time budget."""
     from autoopt.cli.main import INTERRUPTED
     from autoopt.job import default_out, make_job
     from autoopt.records import Recommendation

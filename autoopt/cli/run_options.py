@@ -10,60 +10,85 @@ import typer
 if TYPE_CHECKING:
     from autoopt.records import Cluster
 
-Target = Annotated[str, typer.Argument(help="Your model.py, or package.module:function.")]
+Target = Annotated[str, typer.Argument(metavar="TARGET", help="Your model.py, or package.module:function.")]
 Arguments = Annotated[
     list[str] | None,
-    typer.Argument(help="After `--`: handed to that function, or to your file as sys.argv."),
+    typer.Argument(
+        metavar="ARGUMENTS", help="After `--`: handed to that function, or to your file as sys.argv."
+    ),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the real run.")]
-Epochs = Annotated[float | None, typer.Option(help="Epochs of the real run, instead of --steps.")]
-Budget = Annotated[str | None, typer.Option(help="Wall-clock for everything: 90s, 5m, 1h30m. Default: 5m.")]
-PolicyName = Annotated[str | None, typer.Option(help="A policy's name, or a file. Default: balanced.")]
+Steps = Annotated[int | None, typer.Option(min=1, metavar="N", help="Optimizer steps of the real run.")]
+Epochs = Annotated[
+    float | None, typer.Option(metavar="N", help="Epochs of the real run, instead of --steps.")
+]
+Budget = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Wall-clock for everything: 90s, 5m, 1h30m. Default: 5m.")
+]
+PolicyName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A policy's name, or a file. Default: balanced.")
+]
 Limit = Annotated[
     str | None,
     typer.Option(
-        help="What may be recommended: memory=20GB,step_time=0.2s (or 2x: relative to AdamW's step)."
+        metavar="LIMITS",
+        help="What may be recommended: memory=20GB,step_time=0.2s (or 2x: relative to AdamW's step).",
     ),
 ]
-Optimizers = Annotated[str | None, typer.Option(help="Compare these only, e.g. adamw,sgd,adan.")]
+Optimizers = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Compare these only, e.g. adamw,sgd,adan.")
+]
 DeviceName = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda:0, or several: cuda:0,cuda:1. Default: auto.")
+    str | None,
+    typer.Option(metavar="NAMES", help="auto, cpu, cuda:0, or several: cuda:0,cuda:1. Default: auto."),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Trials at once. Default: what cores and memory allow.")
+    int | None, typer.Option(min=1, metavar="N", help="Trials at once. Default: what cores and memory allow.")
 ]
 ClusterAt = Annotated[
     str | None,
-    typer.Option("--cluster", help="Run the trials on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT."),
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Run the trials on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT.",
+    ),
 ]
-CpusPerTrial = Annotated[float | None, typer.Option(help="Cores of a trial on the cluster. Default: 1.")]
+CpusPerTrial = Annotated[
+    float | None, typer.Option(metavar="N", help="Cores of a trial on the cluster. Default: 1.")
+]
 GpusPerTrial = Annotated[
     float | None,
-    typer.Option(help="GPUs of a trial on the cluster, e.g. 0.5. Default: 1 where there are any."),
+    typer.Option(
+        metavar="N", help="GPUs of a trial on the cluster, e.g. 0.5. Default: 1 where there are any."
+    ),
 ]
 Ship = Annotated[
-    Path | None, typer.Option(help="Folder that the cluster's machines get. Default: that of your file.")
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder that the cluster's machines get. Default: that of your file."),
 ]
-Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")]
-Accumulate = Annotated[int | None, typer.Option(min=1, help="Batches per optimizer step.")]
+Precision = Annotated[str | None, typer.Option(metavar="KIND", help="fp32, bf16 or fp16.")]
+Accumulate = Annotated[int | None, typer.Option(min=1, metavar="N", help="Batches per optimizer step.")]
 GlobalBatch = Annotated[
     int | None,
     typer.Option(
         "--global-batch",
         min=1,
+        metavar="N",
         help="Samples per optimizer step over all processes (WORLD_SIZE), instead of --accumulate.",
     ),
 ]
-Clip = Annotated[float | None, typer.Option(help="Maximum norm of the gradient.")]
-Schedule = Annotated[str | None, typer.Option(help="cosine, linear, constant or wsd.")]
+Clip = Annotated[float | None, typer.Option(metavar="NORM", help="Maximum norm of the gradient.")]
+Schedule = Annotated[str | None, typer.Option(metavar="KIND", help="cosine, linear, constant or wsd.")]
 Warmup = Annotated[
-    float | None, typer.Option(help="Below 1: share of the run that warms up; from 1 on: its steps.")
+    float | None,
+    typer.Option(metavar="N", help="Below 1: share of the run that warms up; from 1 on: its steps."),
 ]
 Name = Annotated[
     str | None,
-    typer.Option(help="What lists and the report call it. Default: its folder's name, or its file's."),
+    typer.Option(
+        metavar="NAME", help="What lists and the report call it. Default: its folder's name, or its file's."
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Default: 0.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Of weights and data in the trials. Default: 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Nothing but one JSON object on stdout.")]
 
 

@@ -20,7 +20,7 @@ def snippet(
     kind: Annotated[str, typer.Option("--for", metavar="KIND", help=f"{KINDS}.")] = "plain",
     as_json: Annotated[bool, typer.Option("--json", help="Nothing but one JSON object on stdout.")] = False,
 ) -> int:
-    """Print what to paste into a project, so that it trains with the recommendation."""
+    """Print what to paste into a project to train with a result."""
     from autoopt.report import recipe, snippets
 
     made = snippets.snippet(recipe.load(folder), kind)

@@ -64,22 +64,32 @@ def submit(
     seed: Seed = None,
     prior: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of an earlier run that informs this one. Repeatable."),
+        typer.Option(metavar="DIR", help="Folder of an earlier run that informs this one. Repeatable."),
     ] = None,
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones start first.")] = 0,
+    priority: Annotated[
+        int, typer.Option(min=-100, max=100, metavar="N", help="Higher ones start first.")
+    ] = 0,
+    cores: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of a job on the CPU. Default: all.")
+    ] = None,
     ship: Ship = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="Of a job on the CPU. Default: all.")] = None,
     name: Name = None,
     key: Annotated[
-        str | None, typer.Option(help="A submit that is repeated with the same key stays one job.")
+        str | None,
+        typer.Option(metavar="KEY", help="A submit that is repeated with the same key stays one job."),
     ] = None,
     env: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a further variable of this shell that the job needs. Repeatable."),
+        typer.Option(
+            metavar="NAME", help="Name of a further variable of this shell that the job needs. Repeatable."
+        ),
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(help="The project's folder, for a daemon at AUTOOPT_URL. Default: the file's folder."),
+        typer.Option(
+            metavar="DIR",
+            help="The project's folder, for a daemon at AUTOOPT_URL. Default: the file's folder.",
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it, and end as `profile` would.")] = False,
     socket: Socket = None,

@@ -21,7 +21,7 @@ from autoopt.optim._base import (
     run_closure,
 )
 from autoopt.optim._blocks import Row, compute_dtype, norm, real, reals, update
-from autoopt.optim.compiled import library
+from autoopt.optim._sgd_sai_kernel import SaiKernel, run_compiled
 
 
 class SGDSaI(BaseOptimizer):
@@ -257,10 +257,10 @@ class SGDSaI(BaseOptimizer):
             alike.setdefault(key, []).append(Row(tensors, -lr * ratio))
         for (new, fast, *_), rows in alike.items():
             if group["fused"]:
-                _run_compiled(rows, group, new)
+                run_compiled(rows, group, new)
                 continue
             written = (0, 2) if group["momentum"] else (0,)
-            update(rows, _Kernel(group, new, fast), written=written, together=group["foreach"] is not False)
+            update(rows, SaiKernel(group, new, fast), written=written, together=group["foreach"] is not False)
 
     def _step_with_tensors(
         self, p: Tensor, g: Tensor, group: dict[str, Any], largest: Tensor | None, started: Tensor | None
@@ -328,65 +328,3 @@ class _Arrival:
     def ready(self) -> bool:
         """Whether `value` holds it."""
         return bool(self._done.query())
-
-
-def _run_compiled(rows: list[Row], group: dict[str, Any], new: bool) -> None:
-    """One update of rows (p, g[, m]) by the compiled kernel; a row's scale is -lr * r."""
-    library.require(rows)
-    arguments = library.SaiArguments(
-        momentum=host(group["momentum"]),
-        keep=1 - host(group["lr"]) * group["weight_decay"],
-        sign=-1.0 if group["maximize"] else 1.0,
-        first=new,
-    )
-    library.run("sai", rows, arguments)
-
-
-class _Kernel:
-    """One update of a batch of (p, g[, m]); a row's scale is -lr * r."""
-
-    def __init__(self, group: dict[str, Any], new: bool, fast: bool) -> None:
-        self.mu = host(group["momentum"])
-        self.decay = host(group["lr"]) * group["weight_decay"]
-        self.sign = -1.0 if group["maximize"] else 1.0
-        self.new = new
-        self.fast = fast
-
-    def __call__(self, batch: list[Row]) -> None:
-        p, g, *rest = (list(column) for column in zip(*(row.tensors for row in batch), strict=True))
-        if rest:
-            self._move(rest[0], g)
-        moves, sign = (rest[0], 1.0) if rest else (g, self.sign)
-        if not self.fast and self.decay:
-            torch._foreach_mul_(p, 1 - self.decay)
-        for row, target, move in zip(batch, p, moves, strict=True):
-            if self.fast and row.scale:
-                self._decay_and_add(target, move, sign * row.scale)
-            else:
-                target.add_(move, alpha=sign * row.scale)
-
-    def _move(self, m: list[Tensor], g: list[Tensor]) -> None:
-        if self.new:
-            torch._foreach_copy_(m, g)
-            torch._foreach_mul_(m, self.sign)
-        elif self.fast and self.sign > 0:
-            torch._foreach_lerp_(m, g, 1 - self.mu)
-        else:
-            torch._foreach_mul_(m, self.mu)
-            torch._foreach_add_(m, g, alpha=self.sign * (1 - self.mu))
-
-    def _decay_and_add(self, p: Tensor, move: Tensor, scale: float) -> None:
-        # torch's fused SGD without momentum is p - lr (move + decay p): both in one pass. Its momentum would
-        # take the decay in.
-        torch._fused_sgd_(
-            [p],
-            [move],
-            [],
-            weight_decay=-self.decay / scale,
-            momentum=0.0,
-            lr=-scale,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-            is_first_step=False,
-        )

@@ -46,8 +46,8 @@ def gain(e: Evidence, verdict: Verdict) -> Gain:
             high=before.high,
             sentence=midrun.keep(e.report, what, words(_value(e, own)))
             if e.report.checkpoint
-            else f"keep what you have ({_named(e.report)}): {what} {words(_value(e, own))}, and nothing "
-            "that was tried is shown to be better",
+            else f"keep what you have ({_named(e.report)}): {what} {words(_value(e, own))}"
+            f"{_after(e, before.steps)}, and nothing that was tried is shown to be better",
         )
     return _against(e, verdict, chosen, own, what)
 
@@ -86,6 +86,11 @@ def _against(e: Evidence, verdict: Verdict, chosen: Key, own: Key, what: str) ->
     )
 
 
+def _after(e: Evidence, steps: int | None) -> str:
+    """A loss of a short trial is not that of the real run, whose promise stands elsewhere: says how short."""
+    return "" if steps == e.total else f" after {steps} of {e.total} steps"
+
+
 def _better(e: Evidence, probability: float) -> str:
     """The one sentence on how sure it is."""
     when = " after equal time" if e.policy.objective == "loss_at_time" else ""
@@ -104,7 +109,7 @@ def _where(e: Evidence, chosen: Key, own: Key, steps: int) -> str:
     number, fresh = len(_seeds(e, chosen, own, steps)), bool(_fresh(e, chosen, own, steps))
     kind = "fresh seed" if fresh else "seed"
     on = f"{number} {kind}{'s' * (number > 1)}" if number else "seeds of their own"
-    return on if steps >= e.total else f"{on}, after {steps} of {e.total} steps"
+    return f"{on},{after}" if (after := _after(e, steps)) else on
 
 
 def _shared_length(e: Evidence, key: Key, own: Key) -> int | None:

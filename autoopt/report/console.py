@@ -27,6 +27,7 @@ from autoopt.report.words import (
     by_reason,
     duration,
     interval,
+    length_of,
     name_of,
     number,
     other_batches,
@@ -179,10 +180,10 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     if rec.recommendation.effective_batch is not None:
         yield Text.assemble(("a step sees  ", "bold"), str(rec.recommendation.effective_batch))
     yield ""
-    if any(row.optimizer not in rec.cut for row in rec.optimizers):
+    if _rows(rec):
         yield _table(rec, width)
-        if batches := other_batches(rec):
-            yield Text(batches, style="dim")
+        for remark in filter(None, (length_of(rec), other_batches(rec))):
+            yield Text(remark, style="dim")
         if speed.front(rec):
             yield Text(
                 "* on the Pareto front: no other is as good in loss, step time and memory", style="dim"
@@ -236,7 +237,7 @@ def _table(rec: Recommendation, width: int) -> Table:
     wide = width >= _WIDE
     metric = rec.settings.metric
     both = metric is None or width >= _MIDDLE
-    rows = [row for row in rec.optimizers if row.optimizer not in rec.cut]
+    rows = _rows(rec)
     unit, size = _unit(rows)
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1 if width >= _MIDDLE else 0, 0, 0)
@@ -257,12 +258,12 @@ def _table(rec: Recommendation, width: int) -> Table:
     for row in rows:
         seen = row.expected
         loss = interval(seen) if wide else spread(seen)
-        if seen is not None and seen.steps < rec.expected.steps:
-            loss = f"{number(seen.loss)} at {seen.steps}"
-        short = f" at {seen.steps}" if seen is not None and seen.steps < rec.expected.steps else ""
+        other = f" at {seen.steps}" if seen is not None and seen.steps != rec.expected.steps else ""
+        if seen is not None and other:
+            loss = number(seen.loss) + other
         name = name_of(row.optimizer, rec) + times_batch(row) + (" *" if row.pareto else "")
         cells = [name, *([loss] if both else [])]
-        cells += [number(seen.metric if seen else None) + ("" if both else short)] if metric else []
+        cells += [number(seen.metric if seen else None) + ("" if both else other)] if metric else []
         cells += [
             number(rate_of(row, rec), 2),
             number(1e3 * seconds if (seconds := pace(row)) else None, 3),
@@ -272,6 +273,11 @@ def _table(rec: Recommendation, width: int) -> Table:
         ]
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(row.status, ""))
     return table
+
+
+def _rows(rec: Recommendation) -> list[Row]:
+    """Those that a table has something to say of: why the others were not tried is told below it."""
+    return [row for row in rec.optimizers if row.optimizer not in rec.cut and (row.trials or row.expected)]
 
 
 def _steps(rec: Recommendation, width: int) -> Iterator[RenderableType]:

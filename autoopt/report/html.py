@@ -58,6 +58,7 @@ def render(rec: Recommendation, results: list[TrialResult], script: str | None =
         pace=words.pace,
         times_batch=words.times_batch,
         other_batches=words.other_batches(rec),
+        length_of=words.length_of(rec),
         length=steps_of(rec.recommendation.hyper, rec.expected.steps),
     )
 

@@ -115,25 +115,28 @@ class Watch:
         """The best trial at the longest length so far."""
         if self.best is None:
             return "none yet"
-        value = f"{number(self.best.loss)}"
-        if self.metric is not None and self.best.metric is not None:
-            value = f"{self.metric[0]} {number(self.best.metric)}"
+        value = number(self._value(self.best))
+        if self.metric is not None:
+            value = f"{self.metric[0]} {value}"
         return f"{value} {label(self.best.spec)} at {self.best.spec.steps} steps"
 
     def _rank(self, result: TrialResult) -> tuple[int, float]:
         """By what decides. Different lengths are not compared: a longer trial replaces any shorter one."""
-        assert result.loss is not None
-        value = result.loss
-        if self.metric is not None and result.metric is not None:
-            value = -result.metric if self.metric[1] == "max" else result.metric
-        return (-result.spec.steps, value)
+        value = self._value(result)
+        assert value is not None
+        sign = -1 if self.metric is not None and self.metric[1] == "max" else 1
+        return (-result.spec.steps, sign * value)
+
+    def _value(self, result: TrialResult) -> float | None:
+        """What decides: the metric where there is one, of which a loop of the user's own tells nothing else."""
+        return result.loss if self.metric is None else result.metric
 
     def _finished(self, result: TrialResult) -> list[str]:
         self.slots = {n: slot for n, slot in self.slots.items() if slot.spec.id != result.spec.id}
         if result.outcome is Outcome.CANCELLED:
             return []
         self.done += 1
-        if result.outcome is not Outcome.COMPLETED or result.loss is None:
+        if result.outcome is not Outcome.COMPLETED or self._value(result) is None:
             self.failed += 1
             words = result.outcome.value.replace("_", " ")
             reason = " ".join(result.message.split())

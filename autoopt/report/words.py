@@ -133,6 +133,14 @@ def other_batches(rec: Recommendation) -> str:
     return "2x, 4x ...: a step sees so many times as many samples as yours; its time is told for as many as yours"
 
 
+def length_of(rec: Recommendation) -> str:
+    """After how many steps the table's losses were measured, where that is not the real run; else empty."""
+    measured, real = rec.expected.steps, rec.settings.steps
+    if measured in (0, real):
+        return ""
+    return f"losses are those after {measured} of the real run's {real} steps, where no other number is given"
+
+
 def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     """Names that share a reason, together.
 

@@ -98,10 +98,22 @@ class UserCode:
         )
         detail = f": {_first_line(text)}" if text.strip() else ""
         message = f"{subject} {did}" if did else f"{subject} raised {kind}{detail}"
-        hint = ""
-        if kind in ("ModuleNotFoundError", "ImportError"):
-            hint = "Install it in the environment that runs autoopt, or correct the import."
-        return UserCodeError(message, hint, where=where, trace=_trace(error))
+        return UserCodeError(message, _way_out(kind, error, frames), where=where, trace=_trace(error))
+
+
+def _way_out(kind: str, error: BaseException, frames: Sequence[tuple[str, int, str]]) -> str:
+    """What mends the errors that everybody makes; "" for all others."""
+    if kind in ("ModuleNotFoundError", "ImportError"):
+        return "Install it in the environment that runs autoopt, or correct the import."
+    if isinstance(error, SystemExit) and any(Path(path).name == "argparse.py" for path, *_ in frames):
+        return "What your file takes as arguments goes behind `--`: autoopt profile model.py -- --data DIR."
+    path = error.filename if isinstance(error, FileNotFoundError) else None
+    if isinstance(path, str) and not Path(path).is_absolute():
+        return (
+            f"Relative paths start at the folder that autoopt runs in, here {Path.cwd()}; "
+            "Path(__file__).parent is that of your file."
+        )
+    return ""
 
 
 def _first_line(text: str) -> str:

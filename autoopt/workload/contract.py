@@ -28,8 +28,8 @@ FUNCTIONS = (
     "reset",
     "after_step",
 )
-_CLOSE = 0.85
-"""Likeness from which on a name is taken for a slip of another: `val_dataloaders`, `SCHEDUL`."""
+_CLOSE = 0.8
+"""Likeness from which on a name is taken for a slip of another: `val_loader`, `SCHEDUL`."""
 
 
 @dataclass
@@ -102,15 +102,17 @@ def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Con
             f"{label} gives a model without data.",
             "Return an object with build_model() and train_dataloader().",
         )
-    build = _function(names, "build_model", label, required=True)
+    slips = _slips(source, names, label)
+    if names.get("build_model") is None:
+        raise _missing("build_model", label, slips)
     contract = Contract(
         label=label,
         kind="functions",
-        build_model=build,
+        build_model=_function(names, "build_model", label),
         train_dataloader=names.get("train_dataloader"),
         val_dataloader=names.get("val_dataloader"),
         constants=constants,
-        notes=_slips(source, names, label),
+        notes=slips,
     )
     for name in ("loss", "evaluate", "configure_optimizers", "reset", "after_step"):
         setattr(contract, name, _function(names, name, label))
@@ -135,7 +137,7 @@ def complete(contract: Contract, model: nn.Module) -> None:
             if name not in ("build_model", "rebuildable", "constants", "label"):
                 setattr(contract, name, getattr(other, name))
     if contract.train_dataloader is None:
-        raise _missing("train_dataloader", contract.label)
+        raise _missing("train_dataloader", contract.label, contract.notes)
     if contract.loss is None:
         from autoopt.workload import huggingface
 
@@ -269,11 +271,19 @@ def _slips(source: Any, names: Mapping[str, Any], label: str) -> list[str]:
     return notes
 
 
-def _function(names: Mapping[str, Any], name: str, label: str, required: bool = False) -> Any:
+def slip_of(name: str, notes: Sequence[str]) -> str:
+    """What notes say of another name that was meant to be `name`, as the begin of a hint; "" for nothing.
+
+    >>> slip_of("loss", ["model.py: los is not used. Is loss meant?"])
+    'los is not used. Is loss meant? '
+    """
+    found = (note for note in notes if note.endswith(f"Is {name} meant?"))
+    return "".join(f"{note.partition(': ')[2]} " for note in found)
+
+
+def _function(names: Mapping[str, Any], name: str, label: str) -> Any:
     found = names.get(name)
     if found is None:
-        if required:
-            raise _missing(name, label)
         return None
     if not callable(found):
         raise WorkloadError(
@@ -282,7 +292,8 @@ def _function(names: Mapping[str, Any], name: str, label: str, required: bool = 
     return found
 
 
-def _missing(name: str, label: str) -> WorkloadError:
+def _missing(name: str, label: str, slips: Sequence[str] = ()) -> WorkloadError:
     return WorkloadError(
-        f"{label} has no {name}().", "`autoopt init` writes a file with all of them, commented."
+        f"{label} has no {name}().",
+        f"{slip_of(name, slips)}`autoopt init` writes a file with all of them, commented.",
     )

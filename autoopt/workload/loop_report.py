@@ -135,8 +135,11 @@ def _unavailable(loop: OwnLoop, maker: Maker) -> dict[str, str]:
     parts = [one.groups for one in maker.made]
     found = {}
     for name in registry.names():
-        needs = registry.get(name).needs
-        if needs & {Need.SECOND_ORDER, Need.CLOSURE} and not loop.closure:
+        spec = registry.get(name)
+        needs = spec.needs
+        if missing := registry.why_unavailable(spec):
+            found[name] = missing
+        elif needs & {Need.SECOND_ORDER, Need.CLOSURE} and not loop.closure:
             found[name] = (
                 "it needs a closure: call step(closure) in run(), and say so (CLOSURE = True, closure=True)"
             )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from autoopt.optim import groups, registry
-from autoopt.optim.spec import Need
+from autoopt.optim import build, groups, registry
+from autoopt.optim._curvature import CurvatureOptimizer
+from autoopt.optim.spec import Need, OptimSpec
 from autoopt.workload.data import clone, digest
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def unavailable(workload: Workload, model: nn.Module, batch: Any, sparse: bool) 
     user = workload.baseline(model)
     split = groups.split(model, user=user.optimizer if user.given else None)
     matrices = any(group.matrices for group in split)
+    complex_weights = any(p.is_complex() for p in model.parameters() if p.requires_grad)
     rates = len({group.lr_scale for group in split if group.lr_scale})
     for name in registry.names():
         spec = registry.get(name)
@@ -142,6 +144,33 @@ def unavailable(workload: Workload, model: nn.Module, batch: Any, sparse: bool) 
             reason = _not_in_a_trainer(workload)
         if reason is None and sparse and name not in _SPARSE_CAPABLE:
             reason = "the gradients of Embedding(sparse=True) are sparse, which it does not take"
+        if reason is None and complex_weights:
+            reason = _refuses_complex(spec)
         if reason is not None:
             reasons[name] = reason
     return reasons
+
+
+def _refuses_complex(spec: OptimSpec) -> str | None:
+    """What an optimizer says of complex parameters, or None: many of PyTorch's take them, and no table says which."""
+    toy = nn.Module()
+    matrix, vector = (nn.Parameter(torch.ones(size, dtype=torch.cfloat)) for size in ((2, 2), (2,)))
+    toy.register_parameter("matrix", matrix)
+    toy.register_parameter("vector", vector)
+    try:
+        optimizer = build.build(spec, groups.split(toy), {"lr": spec.start()["lr"]})
+        if callable(
+            train := getattr(optimizer, "train", None)
+        ):  # schedule-free ones keep two sets of weights
+            train()
+        for _ in range(2):  # the first step may only make the state
+            if isinstance(optimizer, CurvatureOptimizer):
+                optimizer.step(lambda: matrix.abs().square().sum() + vector.abs().square().sum())
+            else:
+                for parameter in toy.parameters():
+                    parameter.grad = torch.ones_like(parameter)
+                optimizer.step()
+    except Exception as error:  # an optimizer of any package may fail in any way; what it says is the reason
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        return f"it does not take the model's complex parameters: {said[0]}"
+    return None

@@ -152,6 +152,12 @@ def _evaluate(workload: Workload, model: nn.Module, calibration: Calibration) ->
         score = workload.evaluate(model, count)
         synchronize(workload.device)
         one = (time.perf_counter() - begin) / count
+    if math.isnan(score.loss) and workload.settings.metric is None:
+        raise WorkloadError(
+            "The validation loss is nan before any training, while that of the first training batch is "
+            f"{calibration.first_loss:.4g}: no trial could be scored.",
+            "Look for NaN in the validation data, and for what loss() does differently in eval mode.",
+        )
     initial = score.loss if math.isfinite(score.loss) else calibration.first_loss
     return initial, one
 

@@ -18,7 +18,7 @@ from autoopt.records import Flags, FrozenWeights, Settings, WorkloadReport
 from autoopt.workload import baseline, contract, huggingface, scoring, settings
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.checkpoint import Checkpoint
-from autoopt.workload.contract import Contract
+from autoopt.workload.contract import Contract, slip_of
 from autoopt.workload.data import move, samples
 from autoopt.workload.guard import Guard
 from autoopt.workload.holdout import hold_out
@@ -255,8 +255,8 @@ class Workload:
         except UserCodeError as error:
             if function is huggingface.loss and not error.hint:
                 error.hint = (
-                    f"{self.contract.label} has no loss(), so the model was called with the batch itself: "
-                    "write loss(model, batch)."
+                    f"{slip_of('loss', self.contract.notes)}{self.contract.label} has no loss(), so the model was called "
+                    "with the batch itself: write loss(model, batch)."
                 )
             raise
         return scoring.scalar(value, "loss()" if self.contract.lightning is None else "training_step()")

@@ -140,6 +140,23 @@ def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(command in out for command in cli.COMMANDS)
 
 
+def test_the_help_lists_each_command_in_a_whole_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:")[2].splitlines()
+    assert [line for line in listed if line.endswith("...")] == []
+
+
+def test_the_help_names_what_an_option_takes_and_no_type_of_python(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in ("profile", "submit", "memory", "check"):
+        assert cli.run([command, "--help"]) == 0
+        options = capsys.readouterr().out.partition("Options:")[2]
+        assert "--precision KIND" in options
+        told = [line for line in options.splitlines() if "--socket" not in line]
+        assert [line for line in told if re.search(r"--[a-z-]+ +<", line)] == []
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["--version"])

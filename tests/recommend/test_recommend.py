@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,18 @@ def test_who_has_the_best_already_keeps_it() -> None:
 def test_without_one_of_the_users_the_comparison_is_with_adamw_at_its_default() -> None:
     found = recommend(evidence(Machine(RIVALS, seconds=300.0), source="default"))
     assert found.against_yours.sentence.startswith("against AdamW at its default: loss ")
+    assert " steps" not in found.against_yours.sentence, "both had the real length"
+
+
+def test_a_comparison_at_a_shorter_length_says_at_which() -> None:
+    def sentence(steps: int, seconds: float, baseline_lr: float) -> str:
+        machine = Machine({"adamw": ADAMW, "sgd": SGD}, steps=steps, seconds=seconds, baseline_lr=baseline_lr)
+        return recommend(evidence(machine)).against_yours.sentence
+
+    assert re.search(r"^against .*\] after 4000 of 8000 steps, of which", sentence(8000, 300.0, 1e-5))
+    assert re.search(
+        r"^keep .*: loss [0-9.]+ after \d+ of 20000 steps, and nothing", sentence(20_000, 200.0, 1e-3)
+    )
 
 
 def test_an_own_optimizer_that_the_table_lacks_has_no_part_in_tuning() -> None:

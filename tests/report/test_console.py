@@ -118,6 +118,15 @@ def test_losses_of_shorter_trials_are_marked() -> None:
     assert "0.2377 at 375" in shown(factory.recommendation(), 80)
 
 
+def test_losses_of_longer_trials_are_marked_and_the_length_of_all_others_is_told() -> None:
+    rec = factory.recommendation()
+    short = rec.expected.model_copy(update={"steps": 200})
+    text = shown(rec.model_copy(update={"expected": short}), 120)
+    assert f" at {rec.expected.steps}" in text
+    assert f"losses are those after 200 of the real run's {rec.settings.steps} steps" in text
+    assert ("losses are those after" in shown(rec, 120)) is (rec.expected.steps != rec.settings.steps)
+
+
 def test_the_baselines_own_rate_is_shown_where_no_trial_changed_it() -> None:
     own = next(row for row in factory.rows() if row.optimizer == BASELINE).model_copy(update={"hyper": {}})
     text = shown(factory.recommendation(optimizers=[own]), 80)
@@ -150,6 +159,17 @@ def test_no_table_where_nothing_was_tried() -> None:
     text = shown(rec.model_copy(update={"cut": cut, "race": []}), 120)
     assert "final loss" not in text
     assert "not tried: " in text
+
+
+def test_an_optimizer_of_which_nothing_is_known_has_no_row_but_a_reason() -> None:
+    first, second, *_ = factory.rows()
+    idle = second.model_copy(
+        update={"expected": None, "trials": 0, "status": "not tried", "reason": "time ran out"}
+    )
+    text = shown(factory.recommendation(optimizers=[first, idle]), 120)
+    assert [line for line in text.splitlines() if line.startswith(second.optimizer)] == [
+        f"{second.optimizer}: time ran out"
+    ]
 
 
 def test_the_plan() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from autoopt.errors import UsageError, WorkloadError
+from autoopt.optim import registry
 from autoopt.records import BASELINE, Flags, Outcome, TrialResult
 from autoopt.trials.drive import drive
 from autoopt.trials.own_loop import LoopEngine
@@ -46,6 +47,15 @@ def trial(made: LoopEngine, **more: Any) -> TrialResult:
     *_, result = drive(made, spec(1, "sgd", **{"lr": 0.05, "steps": 30, **more}), 0)
     assert isinstance(result, TrialResult)
     return result
+
+
+def test_an_optimizer_that_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "why_unavailable", lambda s: "gone" if s.name == "sgd" else None)
+    report = engine(parabola).load(full=True)
+    assert report is not None
+    found = report.unavailable
+    assert found["sgd"] == "gone"
+    assert "adamw" not in found
 
 
 def test_a_trial_trains_and_tells() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -43,6 +45,22 @@ def test_exit_is_an_error_and_interrupt_passes(opened):
     workload.contract.loss = _interrupt
     with pytest.raises(KeyboardInterrupt):
         _first_loss(workload)
+
+
+def test_arguments_that_a_file_wants_go_behind_the_dashes(opened):
+    parser = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--data', required=True)\np.parse_args()\n"
+    with pytest.raises(UserCodeError, match=r"called sys\.exit") as caught:
+        opened(parser + PLAIN)
+    assert "behind `--`" in caught.value.hint
+
+
+def test_a_relative_path_that_is_not_there_is_told_where_it_starts(opened):
+    with pytest.raises(UserCodeError, match="FileNotFoundError") as caught:
+        opened("open('data/x.csv')\n" + PLAIN)
+    assert f"here {Path.cwd()}" in caught.value.hint
+    with pytest.raises(UserCodeError, match="FileNotFoundError") as caught:
+        opened("open('/nowhere/x.csv')\n" + PLAIN)
+    assert caught.value.hint == ""
 
 
 def _interrupt(model, batch):

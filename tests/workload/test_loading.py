@@ -202,6 +202,14 @@ def test_loader_workers_find_the_users_classes(opened, method):
     assert sum(len(x) for x, _ in epoch) == 11  # one of twelve is held out
 
 
+@pytest.mark.parametrize("name", ["build_model", "train_dataloader", "loss"])
+def test_what_is_missing_comes_with_the_name_that_was_written_instead(opened, name):
+    slip = name[:-1]
+    with pytest.raises(WorkloadError) as caught:
+        opened(PLAIN.replace(f"def {name}(", f"def {slip}(")).report(quick=True)
+    assert caught.value.hint.startswith(f"{slip} is not used. Is {name} meant? ")
+
+
 def test_a_slip_in_a_name_is_told(opened):
     text = (
         PLAIN

@@ -147,6 +147,39 @@ def configure_optimizers(model):
     assert report.baseline.optimizer == "SparseAdam"
 
 
+def test_validation_data_with_nan_is_told_before_trials(opened):
+    text = (
+        PLAIN
+        + "\ndef val_dataloader():\n    return [(torch.full((2, 3), float('nan')), torch.zeros(2, 1))]\n"
+    )
+    with pytest.raises(WorkloadError, match="validation loss is nan before any training"):
+        opened(text).report(quick=True)
+
+
+def test_complex_weights(opened):
+    workload = opened("""
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4, dtype=torch.cfloat)
+        self.outer = nn.Linear(4, 1, dtype=torch.cfloat)
+    def forward(self, x):
+        return self.outer(self.inner(x))
+def build_model():
+    return Net()
+def train_dataloader():
+    return [torch.randn(8, 4, dtype=torch.cfloat) for _ in range(8)]
+def loss(model, batch):
+    return (model(batch) - batch[:, :1]).abs().square().mean()
+""")
+    found = workload.report(quick=True).unavailable
+    assert "does not take the model's complex parameters" in found["adafactor"]
+    assert "does not take the model's complex parameters" in found["muon"]
+    assert not {"adamw", "sgd", "rmsprop"} & found.keys()
+
+
 def test_prequential_has_no_validation(opened):
     text = PLAIN.replace("return DataLoader(", "yield from DataLoader(")
     report = opened(text).report(quick=True)

@@ -117,7 +117,7 @@ function table(rec, name) {
   const others = rec.optimizers.filter((row) => !tried.includes(row)).map((row) => [row.optimizer, row.reason]);
   const rows = tried.map((row) => {
     const seen = row.expected;
-    const shorter = seen && seen.steps < rec.expected.steps ? ` at ${seen.steps}` : "";
+    const shorter = seen && seen.steps !== rec.expected.steps ? ` at ${seen.steps}` : "";
     const rate = row.hyper?.lr ?? (row.optimizer === "baseline" ? own : undefined);
     const cells = [
       name(row.optimizer) + timesBatch(row) + (row.pareto ? " *" : ""), row.status, interval(seen) + shorter, number(rate, 2),
