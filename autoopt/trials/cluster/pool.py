@@ -38,7 +38,7 @@ class ClusterPool:
         log_dir: gets what the bridge prints.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed, or that is no address.
         WorkerError: there is no such cluster, or it refuses us.
         DeviceError: no trial fits on any machine.
     """

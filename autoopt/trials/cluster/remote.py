@@ -9,17 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
-from autoopt.errors import UsageError, WorkerError
+from autoopt.errors import WorkerError
+from autoopt.trials.cluster.address import CLIENT, check, is_loopback, token_of
 from autoopt.trials.cluster.host import SHOW
 from autoopt.trials.cluster.messages import NEWS, Connect, Node, Nodes, Open, Refused
+from autoopt.trials.cluster.refusals import token_refused, wrong_token
 from autoopt.trials.process import Process, Reply, environment_of_worker
 from autoopt.trials.protocol import Ended, Lines, Load, encode
 
 _LEAVE_SECONDS = 10.0
-_WRONG_TOKEN = (b"InvalidAuthToken", b"Unauthenticated")
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes 127.0.0.1 for this machine's outer address, where a head that listens on the loopback alone is not found."""
 
@@ -32,13 +32,13 @@ class Gateway:
         log: gets what the bridge and Ray print.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed, or that is no address.
+        WorkerError: nothing is at the address.
         OSError: no process could be started.
     """
 
     def __init__(self, order: Connect, log: Path) -> None:
-        if find_spec("ray") is None:
-            raise UsageError("--cluster needs Ray.", "Install it: pip install 'autoopt[ray]'.")
+        check(order.address)
         self.address = order.address
         self._lines = Lines()
         self._news: list[Nodes | Refused] = []
@@ -52,7 +52,7 @@ class Gateway:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment_of_worker(1, _LOOPBACK if _is_loopback(order.address) else {}),
+                env=environment_of_worker(1, _variables(order.address)),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -78,11 +78,8 @@ class Gateway:
         for news in self._news:
             if isinstance(news, Refused):
                 # Why it did not connect Ray says in its log alone.
-                if any(word in self._log.read_bytes()[self._log_start :] for word in _WRONG_TOKEN):
-                    raise WorkerError(
-                        f"The cluster at {self.address} refused this token.",
-                        "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its head's token.",
-                    )
+                if wrong_token(self._said()):
+                    news = token_refused(self.address)
                 raise WorkerError(news.message, news.hint)
             found = news.nodes
         self._news = []
@@ -102,7 +99,17 @@ class Gateway:
                 found = self.nodes()
                 if found is not None:
                     return found
-        raise WorkerError(f"The cluster at {self.address} did not answer in {seconds:.0f} s.", "")
+        if wrong_token(self._said()):
+            refused = token_refused(self.address)
+            raise WorkerError(refused.message, refused.hint)
+        raise WorkerError(
+            f"The cluster at {self.address} did not answer in {seconds:.0f} s.",
+            f"Its head is busy or another service listens there, or a larger --budget is needed. Ray's words: {self._log}.",
+        )
+
+    def _said(self) -> str:
+        """What Ray has printed in this sitting."""
+        return self._log.read_bytes()[self._log_start :].decode(errors="replace")
 
     def open(self, order: Open, commands: int, replies: int) -> None:
         """Has a worker started whose commands come from one pipe, and whose replies go to another."""
@@ -167,8 +174,11 @@ class RemoteProcess(Process):
         return "\n".join(self._tail.splitlines()[-lines:])
 
 
-def _is_loopback(address: str) -> bool:
-    return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
+def _variables(address: str) -> dict[str, str]:
+    """What the bridge is told over what this process has."""
+    if address.startswith(CLIENT):
+        return token_of(os.environ, Path.home())
+    return _LOOPBACK if is_loopback(address) else {}
 
 
 def variables_of(environment: Mapping[str, str]) -> dict[str, str]:
