@@ -7,12 +7,12 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoopt.errors import WorkerError
+from autoopt.errors import UserCodeError, WorkerError
 from autoopt.records import Flags, Outcome, TrialResult, TrialSpec, WorkloadReport
 from autoopt.trials.cluster.messages import Connect, Node, Open
 from autoopt.trials.cluster.places import kind_of, share
 from autoopt.trials.cluster.remote import Gateway, RemoteProcess, variables_of
-from autoopt.trials.cluster.shipping import Shipment
+from autoopt.trials.cluster.shipping import Shipment, with_way_to_files
 from autoopt.trials.pool import Pool
 from autoopt.trials.process import Process
 from autoopt.trials.protocol import Load
@@ -58,6 +58,7 @@ class ClusterPool:
         load_seconds: float = 900.0,
         timing_seconds: float | None = None,
     ) -> None:
+        self._folder = shipment.folder
         order = Connect(address=address, folder=str(shipment.folder), variables=variables_of(os.environ))
         self._gateway = Gateway(order, log_dir / "cluster.log")
         try:
@@ -93,13 +94,25 @@ class ClusterPool:
         return {"device": self.kind, "slots": len(self._places), "machines": dict(sorted(used.items()))}
 
     @property
+    def greeting(self) -> str:
+        """What the user is told while the machines get ready."""
+        machines = len({self._all[place].address for place in self._places})
+        return (
+            f"the cluster has room for {len(self._places)} trial{'s' * (len(self._places) != 1)} at once, on {machines} "
+            f"machine{'s' * (machines != 1)} ({self.kind}); they get your code and load it"
+        )
+
+    @property
     def slots(self) -> int:
         """Trials that can run at once now."""
         return self._pool.slots
 
     def start(self) -> WorkloadReport:
         """See `Runner.start`."""
-        return self._pool.start()
+        try:
+            return self._pool.start()
+        except UserCodeError as error:
+            raise with_way_to_files(error, self._folder) from None
 
     def idle(self) -> list[int]:
         """Slots that can take a trial now; those of lost machines come first."""

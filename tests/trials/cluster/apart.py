@@ -52,8 +52,12 @@ for folder in /tmp/ray /run "$HOME/.ray" "$HOME/.ssh"; do
     mount -t tmpfs -o mode=0755 tmpfs "$folder"
 done
 mount --bind "$2" /etc/hosts
+# Nobody answers questions about names here, and gRPC would wait for that.
+mount --bind /dev/null /etc/resolv.conf
 echo ready
-exec cat
+# The shell stays, and reaps what its parents have left.
+cat
+echo over
 """
 
 
@@ -106,7 +110,7 @@ class Machine:
         self.pid = psutil.Process(self._holder.pid).children()[0].pid
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
         python = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        dropped = ("RAY_", "SLURM_", "AUTOOPT_", "PYTEST_")
+        dropped = ("RAY_", "SLURM_", "AUTOOPT_", "PYTEST_", "GRPC_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         self.environment = {
             **kept,
@@ -158,7 +162,7 @@ class Machine:
 
     def processes(self, part: str) -> list[int]:
         """Its processes whose command line has this in it; their numbers are those that it sees itself."""
-        return [int(line) for line in self.call(f"pgrep -f -- '{part}'")[1].split()]
+        return [int(line) for line in self.call(f"exec pgrep -f -- '{part}'")[1].split()]
 
     def close(self) -> None:
         """Ends it, and all that runs on it."""
