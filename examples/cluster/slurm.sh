@@ -44,5 +44,16 @@ if [ "$others" -gt 0 ]; then
         ray start --address "$head:$port" "${own[@]}" > "ray-$SLURM_JOB_ID-nodes.log" 2>&1 &
 fi
 
-# This script runs on the first node, which is the head. Nodes that come late get trials too.
+# The plan counts the machines that are there when it is made. One that comes late gets trials all the same.
+python - "$head:$port" "$SLURM_JOB_NUM_NODES" << 'PYTHON'
+import sys, time, ray
+
+address, wanted, end = sys.argv[1], int(sys.argv[2]), time.monotonic() + 120
+ray.init(address, logging_level="ERROR")
+while (there := sum(node["Alive"] for node in ray.nodes())) < wanted and time.monotonic() < end:
+    time.sleep(1)
+print(f"{there} of {wanted} nodes are there")
+PYTHON
+
+# This script runs on the first node, which is the head.
 autoopt profile "$@" --cluster "$head:$port"
