@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.trials.cluster.apart import BUDGETS, MODEL, Machine, network, open_ssh, why_not
+from tests.trials.cluster.apart import BUDGETS, MODEL, TOO_SHORT, Machine, network, open_ssh, why_not
 from tests.trials.conftest import until
 
 pytest.importorskip("ray")
@@ -30,7 +30,7 @@ def ran(machine: Machine, commands: str, folder: Path) -> None:
     assert code == 0, said
     for budget in BUDGETS:
         code, said = machine.call(profile.replace("BUDGET", budget))
-        if "did not answer in" not in said and "Start-up alone took longer" not in said:
+        if not TOO_SHORT.search(said):
             break
     assert code == 0, said
     code, said = machine.call(f"set -e\n{after}")

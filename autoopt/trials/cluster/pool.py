@@ -20,7 +20,8 @@ from autoopt.trials.runner import Progress
 
 _MOST_LOSSES = 3
 """After so many lost machines a trial is taken for the cause."""
-_CONNECT_SECONDS = 60.0
+_CONNECT_SECONDS = 120.0
+"""Ray itself takes most of a minute on a busy machine."""
 
 
 class ClusterPool:

@@ -20,6 +20,8 @@ from autoopt.trials.process import Process, Reply, environment_of_worker
 from autoopt.trials.protocol import Ended, Lines, Load, encode
 
 _LEAVE_SECONDS = 10.0
+_LOOK_SECONDS = 1.0
+"""So often what Ray logs is read while it connects."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes 127.0.0.1 for this machine's outer address, where a head that listens on the loopback alone is not found."""
 
@@ -95,13 +97,14 @@ class Gateway:
 
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._door], [], [], left)[0]:
+            if select.select([self._door], [], [], min(left, _LOOK_SECONDS))[0]:
                 found = self.nodes()
                 if found is not None:
                     return found
-        if wrong_token(self._said()):
-            refused = token_refused(self.address)
-            raise WorkerError(refused.message, refused.hint)
+            elif wrong_token(self._said()):  # Ray goes on trying for a minute
+                self._process.kill()
+                refused = token_refused(self.address)
+                raise WorkerError(refused.message, refused.hint)
         raise WorkerError(
             f"The cluster at {self.address} did not answer in {seconds:.0f} s.",
             f"Its head is busy or another service listens there, or a larger --budget is needed. Ray's words: {self._log}.",

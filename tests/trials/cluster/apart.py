@@ -7,6 +7,7 @@ root, `unshare`, `nsenter` and `ip`; `why_not` says what is missing.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from tests.trials.conftest import until
 
 ROOT = Path(__file__).resolve().parents[3]
 BUDGETS = ("60s", "150s", "400s")
-"""The next is taken where the one before did not last for the start: on a machine that others use."""
+"""The next is taken where the one before did not last for the start and a trial: on a machine that others use."""
+TOO_SHORT = re.compile("did not answer in|Start-up alone took longer|left no time for any")
+"""What is said where it did not last."""
 MODEL = """
 import torch
 
