@@ -295,7 +295,7 @@ def _cluster(job: Job, cluster: Cluster, run: Run, seconds: float) -> Runner:
     from autoopt.trials.cluster.pool import ClusterPool
     from autoopt.trials.cluster.shipping import Shipment
 
-    return ClusterPool(
+    pool = ClusterPool(
         cluster.address,
         Shipment.of(job.target, Path(cluster.ship) if cluster.ship is not None else None),
         job.arguments,
@@ -308,6 +308,8 @@ def _cluster(job: Job, cluster: Cluster, run: Run, seconds: float) -> Runner:
         load_seconds=max(1.0, seconds),
         timing_seconds=TIMING_SHARE * job.budget,
     )
+    job.observer.event(Noted(at=time.time(), text=pool.greeting))
+    return pool
 
 
 def _pool(job: Job, run: Run, chosen: list[Device], seconds: float) -> Runner:

@@ -23,10 +23,10 @@ from autoopt.daemon.shares import Holder
 from autoopt.errors import DeviceError
 from autoopt.journal import has_run
 from autoopt.records import Cluster
+from autoopt.trials.cluster.address import check_usable
 from autoopt.trials.cluster.allotted import ALLOTTED, HELD, Allotment, read_held, write
 from autoopt.trials.cluster.messages import Node
 from autoopt.trials.cluster.places import Share, share
-from autoopt.trials.cluster.remote import check_installed
 
 PREFIX = "cluster"
 _REQUESTS = {"auto": "auto", "cluster": "auto", "cluster:cpu": "cpu", "cluster:cuda": "cuda"}
@@ -70,7 +70,7 @@ class ClusterDevices:
         lookout: for tests.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed, or that is no address.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ClusterDevices:
         at_once: int,
         lookout: Callable[..., Lookout] = Lookout,
     ) -> None:
-        check_installed()
+        check_usable(given.address)
         self._given, self._home, self._at_once = given, home, at_once
         self._lookout = lookout(given.address, home.path / _LOG, wake)
         self._holders: dict[str, Holder] = {}

@@ -14,7 +14,7 @@ import pytest
 from autoopt.cli.main import run
 from tests.trials.cluster.machines import ROOT, Machines
 
-SECONDS = 200
+SECONDS = 300
 
 
 def test_what_is_for_a_cluster_wants_one(capsys: pytest.CaptureFixture[str]) -> None:

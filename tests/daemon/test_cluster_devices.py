@@ -84,7 +84,7 @@ Make = Callable[..., Made]
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr("autoopt.daemon.cluster.check_installed", lambda: None)
+    monkeypatch.setattr("autoopt.daemon.cluster.check_usable", lambda address: None)
     return lambda **given: Made(tmp_path / "home", **given)
 
 

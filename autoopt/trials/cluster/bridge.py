@@ -21,7 +21,8 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autoopt.trials.cluster.host import Host, device_model
-from autoopt.trials.cluster.messages import ORDERS, Connect, Node, Nodes, Open, Refused
+from autoopt.trials.cluster.messages import ORDERS, Connect, Node, Nodes, Open
+from autoopt.trials.cluster.refusals import refusal
 from autoopt.trials.protocol import Ended, encode
 
 _LOOK_SECONDS = 1.0
@@ -212,13 +213,6 @@ def _words(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _refusal(error: BaseException, address: str) -> Refused:
-    return Refused(
-        message=f"There is no Ray cluster at {address}: {_words(error)}",
-        hint="Start one with `ray start --head`, or give HOST:PORT of its head, or ray://HOST:10001.",
-    )
-
-
 def main(arguments: list[str]) -> int:
     """Connects, and serves one coordinator."""
     door = socket.socket(fileno=int(arguments[0]))
@@ -229,7 +223,7 @@ def main(arguments: list[str]) -> int:
         bridge.connect()
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        door.sendall(encode(_refusal(error, order.address)))
+        door.sendall(encode(refusal(str(error), order.address, order.folder)))
         return 1
     asyncio.run(bridge.serve())
     ray.shutdown()

@@ -56,6 +56,7 @@ class Refused(Record):
     kind: Literal["refused"] = "refused"
     message: str
     hint: str = ""
+    gone: bool = Field(False, description="it is not there now, and may be later")
 
 
 Order = Annotated[Connect | Open, Field(discriminator="kind")]

@@ -7,13 +7,13 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoopt.errors import ClusterGone, WorkerError
+from autoopt.errors import ClusterGone, UserCodeError, WorkerError
 from autoopt.records import Flags, Outcome, TrialResult, TrialSpec, WorkloadReport
 from autoopt.trials.cluster.allotted import Allotted
 from autoopt.trials.cluster.messages import Connect, Node, Open
 from autoopt.trials.cluster.places import kind_of, share
 from autoopt.trials.cluster.remote import Gateway, RemoteProcess, variables_of
-from autoopt.trials.cluster.shipping import Shipment
+from autoopt.trials.cluster.shipping import Shipment, with_way_to_files
 from autoopt.trials.pool import Pool
 from autoopt.trials.process import Process
 from autoopt.trials.protocol import Load
@@ -21,7 +21,8 @@ from autoopt.trials.runner import Progress
 
 _MOST_LOSSES = 3
 """After so many lost machines a trial is taken for the cause."""
-_CONNECT_SECONDS = 60.0
+_CONNECT_SECONDS = 120.0
+"""Ray itself takes most of a minute on a busy machine."""
 
 
 class ClusterPool:
@@ -39,7 +40,7 @@ class ClusterPool:
         log_dir: gets what the bridge prints.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed, or that is no address.
         ClusterGone: there is no such cluster.
         WorkerError: it refuses us.
         DeviceError: no trial fits on any machine.
@@ -61,6 +62,7 @@ class ClusterPool:
         timing_seconds: float | None = None,
     ) -> None:
         self._allotted = Allotted.of(os.environ)
+        self._folder = shipment.folder
         order = Connect(
             address=address,
             folder=str(shipment.folder),
@@ -112,13 +114,25 @@ class ClusterPool:
         }
 
     @property
+    def greeting(self) -> str:
+        """What the user is told while the machines get ready."""
+        machines = len({self._all[place].address for place in self._places})
+        return (
+            f"the cluster has room for {len(self._places)} trial{'s' * (len(self._places) != 1)} at once, on {machines} "
+            f"machine{'s' * (machines != 1)} ({self.kind}); they get your code and load it"
+        )
+
+    @property
     def slots(self) -> int:
         """Trials that can run at once now."""
         return self._pool.slots
 
     def start(self) -> WorkloadReport:
         """See `Runner.start`."""
-        return self._pool.start()
+        try:
+            return self._pool.start()
+        except UserCodeError as error:
+            raise with_way_to_files(error, self._folder) from None
 
     def idle(self) -> list[int]:
         """Slots that can take a trial now; those of lost machines come first."""

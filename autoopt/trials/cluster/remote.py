@@ -10,32 +10,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
-from autoopt.errors import ClusterGone, UsageError, WorkerError
+from autoopt.errors import ClusterGone, WorkerError
+from autoopt.trials.cluster.address import CLIENT, check, is_loopback, token_of
 from autoopt.trials.cluster.allotted import PLACES
 from autoopt.trials.cluster.host import SHOW
 from autoopt.trials.cluster.messages import NEWS, Connect, Node, Nodes, Open, Refused
+from autoopt.trials.cluster.refusals import token_refused, wrong_token
 from autoopt.trials.process import Process, Reply, environment_of_worker
 from autoopt.trials.protocol import Ended, Lines, Load, encode
 
 _LEAVE_SECONDS = 10.0
-_WRONG_TOKEN = (b"InvalidAuthToken", b"Unauthenticated")
+_LOOK_SECONDS = 1.0
+"""So often what Ray logs is read while it connects."""
 _STAYS_HERE = {"AUTOOPT_TOKEN", PLACES}
 """Of our own variables those that mean nothing elsewhere, or must not be known there."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes 127.0.0.1 for this machine's outer address, where a head that listens on the loopback alone is not found."""
-
-
-def check_installed() -> None:
-    """That there is a Ray at all.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    if find_spec("ray") is None:
-        raise UsageError("--cluster needs Ray.", "Install it: pip install 'autoopt[ray]'.")
 
 
 class Gateway:
@@ -46,12 +38,13 @@ class Gateway:
         log: gets what the bridge and Ray print.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed, or that is no address.
+        ClusterGone: nothing is at the address.
         OSError: no process could be started.
     """
 
     def __init__(self, order: Connect, log: Path) -> None:
-        check_installed()
+        check(order.address)
         self.address = order.address
         self._lines = Lines()
         self._news: list[Nodes | Refused] = []
@@ -65,7 +58,7 @@ class Gateway:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment_of_worker(1, _LOOPBACK if _is_loopback(order.address) else {}),
+                env=environment_of_worker(1, _variables(order.address)),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -91,12 +84,9 @@ class Gateway:
         for news in self._news:
             if isinstance(news, Refused):
                 # Why it did not connect Ray says in its log alone.
-                if any(word in self._log.read_bytes()[self._log_start :] for word in _WRONG_TOKEN):
-                    raise WorkerError(
-                        f"The cluster at {self.address} refused this token.",
-                        "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its head's token.",
-                    )
-                raise ClusterGone(news.message, news.hint)
+                if wrong_token(self._said()):
+                    news = token_refused(self.address)
+                raise (ClusterGone if news.gone else WorkerError)(news.message, news.hint)
             found = news.nodes
         self._news = []
         return found
@@ -109,14 +99,25 @@ class Gateway:
         """
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            found = self.changed(left)
+            found = self.changed(min(left, _LOOK_SECONDS))
             if found is not None:
                 return found
-        raise ClusterGone(f"The cluster at {self.address} did not answer in {seconds:.0f} s.", "")
+            if wrong_token(self._said()):  # Ray goes on trying for a minute
+                self._process.kill()
+                refused = token_refused(self.address)
+                raise WorkerError(refused.message, refused.hint)
+        raise ClusterGone(
+            f"The cluster at {self.address} did not answer in {seconds:.0f} s.",
+            f"Its head is busy or another service listens there, or a larger --budget is needed. Ray's words: {self._log}.",
+        )
 
     def changed(self, seconds: float) -> list[Node] | None:
         """As `nodes`, after waiting for news for so long at most."""
         return self.nodes() if select.select([self._door], [], [], seconds)[0] else None
+
+    def _said(self) -> str:
+        """What Ray has printed in this sitting."""
+        return self._log.read_bytes()[self._log_start :].decode(errors="replace")
 
     def open(self, order: Open, commands: int, replies: int) -> None:
         """Has a worker started whose commands come from one pipe, and whose replies go to another."""
@@ -181,8 +182,11 @@ class RemoteProcess(Process):
         return "\n".join(self._tail.splitlines()[-lines:])
 
 
-def _is_loopback(address: str) -> bool:
-    return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
+def _variables(address: str) -> dict[str, str]:
+    """What the bridge is told over what this process has."""
+    if address.startswith(CLIENT):
+        return token_of(os.environ, Path.home())
+    return _LOOPBACK if is_loopback(address) else {}
 
 
 def variables_of(environment: Mapping[str, str]) -> dict[str, str]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoopt.errors import UserCodeError
+
+_MISSING = ("FileNotFoundError", "ModuleNotFoundError", "No such file or directory", "No module named")
+
 
 @dataclass(frozen=True)
 class Shipment:
@@ -34,3 +38,20 @@ class Shipment:
         if folder is not None and path.is_relative_to(folder.resolve()):
             root = folder.resolve()
         return cls(root, f"{path.relative_to(root)}{colon}{name}")
+
+
+def with_way_to_files(error: UserCodeError, folder: Path) -> UserCodeError:
+    """The error of code that found something missing on a machine of the cluster, with why that may be; others as they are.
+
+    Args:
+        error: as the worker told it.
+        folder: what was shipped.
+    """
+    if not any(word in error.message for word in _MISSING):
+        return error
+    way = (
+        f"On the cluster there is what was shipped: {folder}, without what its .gitignore names. --ship DIR ships a larger "
+        "folder; packages, and data on paths of their own, have to be on every machine."
+    )
+    hint = f"{error.hint}\n{way}" if error.hint else way
+    return UserCodeError(error.message, hint, where=error.where, trace=error.trace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoopt.errors import WorkerError
+from autoopt.errors import ClusterGone, WorkerError
 from autoopt.records import Outcome, TrialResult
 from autoopt.trials.cluster.pool import ClusterPool
 from autoopt.trials.cluster.shipping import Shipment
@@ -45,7 +46,7 @@ def after_step(model, ctx):
     if ctx.total_steps > 100:
         time.sleep(0.05)
 """
-SECONDS = 120
+SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -179,13 +180,11 @@ def test_gpus_are_never_given_twice(machines: Machines, target: Path) -> None:
         machines.remove(node)
 
 
-def test_a_cluster_that_is_not_there(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "1")
-    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "1")
-    with pytest.raises(WorkerError, match=r"no Ray cluster at 127\.0\.0\.1:1\b|did not answer|has ended"):
-        ClusterPool(
-            "127.0.0.1:1", Shipment.of(str(target)), log_dir=target.parents[1] / "logs", load_seconds=20
-        )
+def test_a_service_that_is_no_cluster(target: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ClusterGone, match=f"cluster at {address}"):
+            ClusterPool(address, Shipment.of(str(target)), log_dir=target.parents[1] / "logs", load_seconds=5)
 
 
 def test_a_wrong_token_is_refused(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +194,7 @@ def test_a_wrong_token_is_refused(target: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("RAY_AUTH_MODE", "token")
         monkeypatch.setenv("RAY_AUTH_TOKEN", "b" * 64)
         with pytest.raises(WorkerError, match="refused this token"):
-            opened(machines, target, load_seconds=40)
+            opened(machines, target)
         monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
         pool = opened(machines, target)
         assert pool.slots == 1

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from autoopt.trials.cluster.shipping import Shipment
+from autoopt.errors import UserCodeError
+from autoopt.trials.cluster.shipping import Shipment, with_way_to_files
 
 
 def test_a_file_goes_with_its_folder(tmp_path: Path) -> None:
@@ -29,3 +30,16 @@ def test_a_larger_folder_of_the_users(tmp_path: Path) -> None:
 def test_a_module_goes_with_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Shipment.of("pkg.task:make") == Shipment(tmp_path.resolve(), "pkg.task:make")
+
+
+def test_what_is_missing_on_a_machine_is_told_with_what_was_shipped() -> None:
+    missing = UserCodeError(
+        "model.py:1 raised FileNotFoundError: [Errno 2] ...", "a trace", where="model.py:1"
+    )
+    told = with_way_to_files(missing, Path("/home/me/project"))
+    assert told.hint.startswith("a trace\n")
+    assert "/home/me/project" in told.hint
+    assert "--ship" in told.hint
+    assert told.where == "model.py:1"
+    other = UserCodeError("model.py:1 raised ZeroDivisionError: ...")
+    assert with_way_to_files(other, Path("/home/me/project")) is other
