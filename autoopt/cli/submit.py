@@ -51,7 +51,8 @@ def submit(
     device: Annotated[
         str | None,
         typer.Option(
-            help="auto, cpu, cuda:0, cuda:0,cuda:1; of a daemon with a cluster also cluster[:cpu|:cuda]."
+            metavar="NAMES",
+            help="auto, cpu, cuda:0, cuda:0,cuda:1; of a daemon with a cluster also cluster[:cpu|:cuda].",
         ),
     ] = None,
     workers: Workers = None,

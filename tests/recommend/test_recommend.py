@@ -150,7 +150,10 @@ def test_a_comparison_at_a_shorter_length_says_at_which() -> None:
         machine = Machine({"adamw": ADAMW, "sgd": SGD}, steps=steps, seconds=seconds, baseline_lr=baseline_lr)
         return recommend(evidence(machine)).against_yours.sentence
 
-    assert re.search(r"^against .*\] after 4000 of 8000 steps, of which", sentence(8000, 300.0, 1e-5))
+    assert re.search(
+        r"^against .*\], of which .* \(\d seeds?, after 4000 of 8000 steps\); over all",
+        sentence(8000, 300.0, 1e-5),
+    )
     assert re.search(
         r"^keep .*: loss [0-9.]+ after \d+ of 20000 steps, and nothing", sentence(20_000, 200.0, 1e-3)
     )
