@@ -27,7 +27,16 @@ from autoopt.records.plan import Plan, StagePlan
 from autoopt.records.recommendation import Recommendation
 from autoopt.records.settings import Flags, Origin, Settings
 from autoopt.records.story import Effort, More, RateCurve, RatePoint, Round, Spent
-from autoopt.records.trials import DeviceUse, Outcome, Shortage, Speed, Timing, TrialResult, TrialSpec
+from autoopt.records.trials import (
+    DeviceUse,
+    Outcome,
+    RankFigures,
+    Shortage,
+    Speed,
+    Timing,
+    TrialResult,
+    TrialSpec,
+)
 from autoopt.records.workload import (
     Baseline,
     FrozenWeights,
@@ -63,6 +72,7 @@ __all__ = [
     "Plan",
     "PlanMade",
     "PriorTaken",
+    "RankFigures",
     "RateCurve",
     "RatePoint",
     "Recommendation",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from autoopt.errors import WorkloadError
 from autoopt.workload.frozen import is_packed
@@ -27,7 +28,12 @@ def trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def capture(model: nn.Module) -> State:
     """Copies on the host of what training changes."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in trained(model)}
+    return {name: own(value).to("cpu", copy=True) for name, value in trained(model)}
+
+
+def own(value: Tensor) -> Tensor:
+    """What this process holds of a tensor: all of it, or of a sharded one its shard, with the same memory."""
+    return value.detach().to_local() if isinstance(value, DTensor) else value.detach()
 
 
 def write(model: nn.Module, state: State) -> None:
@@ -36,7 +42,7 @@ def write(model: nn.Module, state: State) -> None:
     Raises:
         WorkloadError: the state is of a model with other parameters.
     """
-    live = dict(trained(model))
+    live = {name: own(value) for name, value in trained(model)}
     names = [
         n for n in {**live, **state} if n not in live or n not in state or live[n].shape != state[n].shape
     ]
