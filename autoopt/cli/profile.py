@@ -22,6 +22,7 @@ from autoopt.cli.run_options import (
     GpusPerTrial,
     Limit,
     Name,
+    Nproc,
     Optimizers,
     PolicyName,
     Precision,
@@ -62,6 +63,7 @@ def profile(
     optimizers: Optimizers = None,
     device: DeviceName = None,
     workers: Workers = None,
+    nproc: Nproc = None,
     cluster: ClusterAt = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
@@ -113,11 +115,13 @@ def profile(
         clip=clip,
         schedule=schedule,
         warmup=warmup,
+        nproc=nproc,
         checkpoint=None if checkpoint is None else str(checkpoint),
     )
     if daemon:
         _refuse(
             cluster=cluster,
+            nproc=nproc,
             checkpoint=checkpoint,
             out=out,
             resume=resume,
@@ -130,7 +134,7 @@ def profile(
             target,
             arguments or [],
             {
-                **given.model_dump(exclude={"checkpoint"}),
+                **given.model_dump(exclude={"checkpoint", "nproc"}),
                 "budget": budget,
                 "policy": policy,
                 "limit": limit,

@@ -19,6 +19,7 @@ import time
 from types import FrameType
 
 from autoopt.records import Record
+from autoopt.trials.engine import FILE_ENGINE
 from autoopt.trials.protocol import Ended, Failed, Finished, Load, encode
 from autoopt.trials.ranks import Ends, attend
 
@@ -36,6 +37,8 @@ def launch(request: Load, commands: int, replies: int) -> int:
     faulthandler.disable()  # SIGABRT is for the ranks
     signal.signal(signal.SIGABRT, _show_stacks)
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # what it says is told below, in words
+    if request.engine == FILE_ENGINE:
+        _import_once()
     ends = Ends(len(request.ranks))
     config = LaunchConfig(
         min_nodes=1,
@@ -58,6 +61,19 @@ def launch(request: Load, commands: int, replies: int) -> int:
         _tell(replies, ends.last_words() if failure.exitcode > 0 else None, rank, failure.exitcode)
         return 1
     return 0
+
+
+def _import_once() -> None:
+    """What every rank needs is imported before they are forked; no thread is started and no device is touched by it."""
+    import torch
+
+    import autoopt.trials.execute
+    import autoopt.workload.entry
+    import autoopt.workload.group  # noqa: F401
+
+    torch.optim.SGD(
+        [torch.zeros(1, requires_grad=True)], lr=0.1
+    )  # imports torch's compiler, of which it is a part
 
 
 def _tell(replies: int, words: Failed | Finished | None, rank: int, code: int) -> None:

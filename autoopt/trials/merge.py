@@ -10,16 +10,18 @@ from autoopt.trials.protocol import Failed, Finished
 _GOOD = (Outcome.COMPLETED, Outcome.DIVERGED, Outcome.CANCELLED)
 
 
-def one_result(results: Sequence[TrialResult]) -> TrialResult:
-    """The result of a trial whose ranks had these, by rank.
+def one_result(ended: Sequence[tuple[float, TrialResult]]) -> TrialResult:
+    """The result of a trial whose ranks had these, by rank, each with the time when it had it.
 
     Loss and metric are rank 0's (they are means over all). Times are those of the slowest rank, whom the others wait for, and
-    memory that of the largest. A failure in one rank is the trial's, in its own words.
+    memory that of the largest. A failure in one rank is the trial's, in its own words; of several the first, as the others
+    are mostly what it did to them.
     """
-    failures = [(rank, result) for rank, result in enumerate(results) if result.outcome not in _GOOD]
+    results = [result for _, result in ended]
+    failures = [(at, rank, r) for rank, (at, r) in enumerate(ended) if r.outcome not in _GOOD]
     if failures:
-        rank, result = failures[0]
-        alike = len(failures) == len(results) and len({r.message for _, r in failures}) == 1
+        _, rank, result = min(failures, key=lambda f: f[:2])
+        alike = len(failures) == len(results) and len({r.message for _, _, r in failures}) == 1
         message = result.message if alike else f"rank {rank}: {result.message}"
         return result.model_copy(update={"message": message})
     first = results[0]
@@ -45,10 +47,15 @@ def one_result(results: Sequence[TrialResult]) -> TrialResult:
     )
 
 
-def one_failure(failures: Sequence[tuple[int, Failed]], size: int) -> Failed:
-    """Why loading failed: in the words of the lowest rank, with its number unless all said the same."""
-    rank, first = failures[0]
-    alike = len(failures) == size and len({failed.message for _, failed in failures}) == 1
+def one_failure(failures: Sequence[tuple[float, int, Failed]], size: int) -> Failed:
+    """Why loading failed: in the words of the rank that failed first, with its number unless all said the same.
+
+    Args:
+        failures: when, which rank, what it said.
+        size: number of ranks.
+    """
+    _, rank, first = min(failures, key=lambda f: f[:2])
+    alike = len(failures) == size and len({failed.message for _, _, failed in failures}) == 1
     return first if alike else first.model_copy(update={"message": f"rank {rank}: {first.message}"})
 
 

@@ -37,7 +37,7 @@ class Pool:
         devices: device of each slot, in turn; with `ranks` of each rank of a slot, the same in all slots.
         workers: number of slots; one per device unless given.
         ranks: processes of a worker, which train each model together.
-        threads: CPU threads of a worker, of each of its processes; the cores that this process may use, divided, unless given.
+        threads: CPU threads of a worker, of each of its processes; the cores that we may use, divided, unless given.
         log_dir: worker-<slot>.log in here gets what the user's code prints.
         environment: variables for the workers, over those of this process (CUDA_VISIBLE_DEVICES ...); or for each slot.
         engine: import string of a factory Load -> Engine.
@@ -95,7 +95,9 @@ class Pool:
                 )
                 if launch is not None:
                     return launch(index, request)
-                own = environment if isinstance(environment, Mapping) or not environment else environment[index]
+                own = (
+                    environment if isinstance(environment, Mapping) or not environment else environment[index]
+                )
                 return Process(request, log_dir / f"worker-{index}.log", own or {})
 
             slot = Slot(index, start, load_seconds, _MAX_DEATHS)

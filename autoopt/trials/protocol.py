@@ -29,10 +29,13 @@ class Load(Record):
     flags: Flags
     device: str
     ranks: list[str] = Field(
-        default=[], description="devices of the processes that train each model together; empty: one, on `device`"
+        default=[],
+        description="devices of the processes that train each model together; empty: one, on `device`",
     )
     slot: int
-    threads: int = Field(ge=1, description="CPU threads for the arithmetic of this worker, of each of its processes")
+    threads: int = Field(
+        ge=1, description="CPU threads for the arithmetic of this worker, of each of its processes"
+    )
     full: bool = Field(description="also measure, and answer with the report")
     timing_seconds: float | None = Field(None, gt=0, description="that timing the optimizers may take then")
 

@@ -19,7 +19,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 _SETTLE_SECONDS = 3.0
 """So long a rank whose trial failed waits to hear from the others before it takes them for stuck."""
 
-Said = TypeVar("Said", Loaded | Failed, Finished)
-"""What a rank says of a load, and of a trial."""
+Said = Loaded | Failed | Finished
 
 
 class Go(Record):
@@ -51,19 +50,17 @@ class Settled(Record):
     kind: Literal["settled"] = "settled"
 
 
-class Words(Record):
-    """What a rank says last."""
+class Word(Record):
+    """What became of a load or a trial in one rank, and when (seconds of the machine's clock)."""
 
-    kind: Literal["words"] = "words"
+    kind: Literal["word"] = "word"
     rank: int
-    said: Annotated[Failed | Finished, Field(discriminator="kind")]
+    at: float
+    said: Annotated[Loaded | Failed | Finished, Field(discriminator="kind")]
 
 
-Line = Annotated[
-    Run | Stop | Go | Settled | Words | Loaded | Failed | Finished,
-    Field(discriminator="kind"),
-]
-_LINES: TypeAdapter[Run | Stop | Go | Settled | Words | Loaded | Failed | Finished] = TypeAdapter(Line)
+Line = Annotated[Run | Stop | Go | Settled | Word, Field(discriminator="kind")]
+_LINES: TypeAdapter[Run | Stop | Go | Settled | Word] = TypeAdapter(Line)
 
 
 class Ends:
@@ -81,8 +78,8 @@ class Ends:
         with contextlib.suppress(BlockingIOError):
             for line in Lines().feed(os.read(self.words[0], 1 << 20)):
                 words = _LINES.validate_json(line)
-                assert isinstance(words, Words)
-                return failed_of(words.said, f"rank {words.rank}: ")
+                if isinstance(words, Word) and not isinstance(words.said, Loaded):
+                    return failed_of(words.said, f"rank {words.rank}: ")
         return None
 
     def mine(self, rank: int) -> Peers:
@@ -106,7 +103,7 @@ class Peers:
 
     def __init__(self, rank: int, read: list[int], write: list[int], words: int) -> None:
         self.rank = rank
-        self._read, self._write, self._words = read, write, words
+        self._read, self._write, self._last = read, write, words
         self._lines = [Lines() for _ in read]
         self._waiting: list[list[Record]] = [[] for _ in read]
         # A loader process forked by the user's code would otherwise keep the pipes open.
@@ -141,37 +138,41 @@ class Peers:
         told = self.hear()
         return isinstance(told, Go) and told.on
 
-    def settle(self, mine: Said, *, failed: bool) -> list[Said]:
-        """What became of it in all ranks, in rank 0; in another one its own word alone.
+    def settle(self, mine: Said, *, failed: bool) -> list[Word]:
+        """What became of it in all ranks, by rank, in rank 0; in another one its own word alone.
 
         Where this rank failed and the others are not heard of in time they are stuck: this ends the process, and with it
-        the group.
+        the group. So it does where one of them has given up meanwhile.
         """
+        word = Word(rank=self.rank, at=time.monotonic(), said=mine)
         within = _SETTLE_SECONDS if failed else None
         if self.rank:
-            self.tell(mine)
+            self.tell(word)
             if not isinstance(self.hear(within=within), Settled):
-                self._give_up(mine)
-            return [mine]
-        told = [mine]
-        deadline = time.monotonic() + _SETTLE_SECONDS
+                self._give_up(word)
+            self.tell(Settled())
+            return [word]
+        told, deadline = [word], time.monotonic() + _SETTLE_SECONDS
         for index in range(len(self._read)):
             left = max(0.0, deadline - time.monotonic()) if failed else None
             answer = self.hear(index, left)
-            if answer is None:
-                self._give_up(mine)
-            told.append(answer)  # type: ignore[arg-type]  # they do what we do, so they say the same kind of thing
+            if not isinstance(answer, Word):
+                self._give_up(word)
+            else:
+                told.append(answer)
         self.tell(Settled())
+        for index in range(len(self._read)):  # a rank that gave up just before it was heard is gone now
+            self.hear(index)
         return told
 
-    def _give_up(self, mine: Failed | Finished | Loaded) -> None:
-        if not isinstance(mine, Loaded):
+    def _give_up(self, word: Word) -> None:
+        if not isinstance(word.said, Loaded):
             # Less than what a pipe takes at once: lines of two ranks do not mix.
-            os.write(self._words, encode(Words(rank=self.rank, said=_short(mine))))
+            os.write(self._last, encode(word.model_copy(update={"said": _short(word.said)})))
         os._exit(1)  # not by way of torch's destructors, which wait for the others too
 
     def _forget(self) -> None:
-        for end in (*self._read, *self._write, self._words):
+        for end in (*self._read, *self._write, self._last):
             with contextlib.suppress(OSError):
                 os.close(end)
         self._read, self._write = [], []
@@ -181,7 +182,8 @@ def attend(request: Load, commands: int, replies: int, ends: Ends) -> None:
     """The life of a rank; the launcher runs it in each of the processes that it forks."""
     from autoopt.trials.serve import Channel
 
-    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    for inherited in (signal.SIGABRT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(inherited, signal.SIG_DFL)  # the launcher's handlers are not for its children
     faulthandler.enable()
     rank = int(os.environ["RANK"])
     peers = ends.mine(rank)
@@ -200,7 +202,7 @@ def _lead(request: Load, channel: Channel, peers: Peers) -> None:
     engine, report, error = load(request)
     said = Loaded(report=report) if error is None else Failed.of(load_failure(error, request.target))
     told = peers.settle(said, failed=error is not None)
-    failures = [(rank, one) for rank, one in enumerate(told) if isinstance(one, Failed)]
+    failures = [(word.at, word.rank, word.said) for word in told if isinstance(word.said, Failed)]
     if failures or engine is None:
         channel.send(one_failure(failures, len(told)))
         peers.tell(Stop())
@@ -217,7 +219,9 @@ def _lead(request: Load, channel: Channel, peers: Peers) -> None:
             channel.send,
         )
         answers = peers.settle(Finished(result=result), failed=_failed(result))
-        merged = one_result([answer.result for answer in answers])
+        merged = one_result(
+            [(word.at, word.said.result) for word in answers if isinstance(word.said, Finished)]
+        )
         channel.send(Finished(result=merged))
         if merged.outcome is Outcome.OUT_OF_MEMORY:
             break  # what still holds memory is not known: a fresh group takes over
@@ -248,4 +252,3 @@ def _short(said: Failed | Finished) -> Failed | Finished:
         return said.model_copy(update={"trace": said.trace[-1500:], "message": said.message[:1500]})
     result = said.result.model_copy(update={"curve": [], "message": said.result.message[:1500]})
     return said.model_copy(update={"result": result})
-

@@ -72,14 +72,18 @@ def load_any(
         seconds = time.perf_counter() - begin
         if own_loop.is_one(project.source):
             if group is not None:
-                raise refused(f"{target} has a training loop of its own", "it starts its processes itself, or none")
+                raise refused(
+                    f"{target} has a training loop of its own", "it starts its processes itself, or none"
+                )
             return own_loop.read(project, flags or Flags(), device, guard)
         given = contract.read(project.source, project.label, project.again)
         if group is not None:
             check_contract(given)
         _same_device(given, device)
         saved = checkpoints.read(flags.checkpoint) if flags and flags.checkpoint else None
-        workload = Workload(given, project.code, flags or Flags(), device, target, project, guard, saved, group)
+        workload = Workload(
+            given, project.code, flags or Flags(), device, target, project, guard, saved, group
+        )
     except BaseException:
         project.undo()
         guard.restore()

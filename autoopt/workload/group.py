@@ -107,6 +107,15 @@ class Group:
         """How the model's gradients are averaged: "plain" by us, else by what `build_model()` has put around it."""
         return self._parallel
 
+    @property
+    def averaged_by(self) -> str:
+        """What averages the gradients, as a user reads it."""
+        return (
+            "DistributedDataParallel, put around your loss"
+            if self._parallel == "plain"
+            else f"your own {self._parallel}"
+        )
+
     def begin(self, model: nn.Module, compute: Callable[[nn.Module, Any], Tensor]) -> None:
         """Before each training: averaging begins anew, whatever an earlier one has left half done."""
         self._wrapped = None
@@ -141,8 +150,8 @@ class Group:
             if _UNFINISHED not in str(error):
                 raise
             raise WorkloadError(
-                "Some parameters had no part in the loss of an earlier step, though they had in the first one: the processes "
-                "wait for their gradients.",
+                "Some parameters had no part in the loss of an earlier step, though they had in the first one, and the "
+                "processes wait for their gradients.",
                 "Use every parameter in every step; or wrap the model yourself in build_model(): "
                 "DistributedDataParallel(model, find_unused_parameters=True).",
             ) from error

@@ -45,8 +45,8 @@ def parallel_of(model: nn.Module, label: str) -> Parallel:
     shards = max(sum(isinstance(place, Shard) for place in p.placements) for p in sharded.values())
     if not any(isinstance(module, FSDPModule) for module in model.modules()) or shards > 1:
         raise WorkloadError(
-            f"{label}: {name} is split by {list(one.placements)}: processes of tensor parallelism need the same batch, and here "
-            "each has its own.",
+            f"{label}: {name} is split by {list(one.placements)}: processes of tensor parallelism need the same batch, and "
+            "here each has its own.",
             "Shard the model by torch.distributed.fsdp.fully_shard alone.",
         )
     left = [name for name in trained if name not in sharded]

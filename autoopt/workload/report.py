@@ -117,6 +117,8 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
         gradient_norms=[float(f"{norm:.4g}") for norm in calibration.norms if math.isfinite(norm)],
         eval_batch_seconds=eval_batch,
         threads=torch.get_num_threads(),
+        processes=1 if workload.group is None else workload.group.size,
+        averaged_by="" if workload.group is None else workload.group.averaged_by,
         versions=versions(),
     )
     workload.fresh(_SEED, workload.settings.steps)

@@ -248,7 +248,7 @@ class Workload:
         return model
 
     def batches(self, seed: int) -> Iterator[Any]:
-        """Endless batches, epoch after epoch, every generator reseeded per (seed, epoch); of several processes this one's."""
+        """Endless batches, epoch after epoch, every generator reseeded per (seed, epoch); of several processes its own."""
         batches = self.train_source.endless(seed)
         return batches if self.group is None else self.group.share(batches)
 
