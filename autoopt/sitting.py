@@ -300,6 +300,7 @@ def _cluster(job: Job, cluster: Cluster, run: Run, seconds: float) -> Runner:
         cpus=cluster.cpus,
         gpus=cluster.gpus,
         workers=job.workers,
+        ranks=job.flags.nproc or 1,
         load_seconds=max(1.0, seconds),
         timing_seconds=TIMING_SHARE * job.budget,
     )

@@ -53,14 +53,16 @@ def processes(rec: Recommendation) -> str:
     if ranks is None:
         return ""
     words = [
-        f"{len(ranks.step_seconds)}, their gradients averaged by {rec.workload.averaged_by}; the slowest and the largest are told"
+        f"{len(ranks.step_seconds)}, their gradients averaged by {rec.workload.averaged_by}; what is told is the slowest's "
+        "time and the largest's memory"
     ]
     if ranks.slowest is not None and ranks.spread is not None:
         words.append(f"steps take longest in rank {ranks.slowest}, {ranks.spread:.3g} x those of the fastest")
     known = [size for size in ranks.peak_bytes if size is not None]
     if ranks.largest is not None:
         words.append(
-            f"the highest peak is that of rank {ranks.largest}, {scaled(max(known), 'B')}; the lowest {scaled(min(known), 'B')}"
+            f"the highest peak is that of rank {ranks.largest}, {scaled(max(known), 'B')}, the lowest "
+            f"{scaled(min(known), 'B')}"
         )
     return "; ".join(words)
 

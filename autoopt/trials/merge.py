@@ -13,9 +13,9 @@ _GOOD = (Outcome.COMPLETED, Outcome.DIVERGED, Outcome.CANCELLED)
 def one_result(ended: Sequence[tuple[float, TrialResult]]) -> TrialResult:
     """The result of a trial whose ranks had these, by rank, each with the time when it had it.
 
-    Loss and metric are rank 0's (they are means over all). Times are those of the slowest rank, whom the others wait for, and
-    memory that of the largest. A failure in one rank is the trial's, in its own words; of several the first, as the others
-    are mostly what it did to them.
+    Loss and metric are rank 0's (they are means over all). Times are those of the slowest rank, whom the others wait for,
+    and memory that of the largest. A failure in one rank is the trial's, in its own words; of several the first, as the
+    others are mostly what it did to them.
     """
     results = [result for _, result in ended]
     failures = [(at, rank, r) for rank, (at, r) in enumerate(ended) if r.outcome not in _GOOD]

@@ -95,10 +95,9 @@ class Pool:
                 )
                 if launch is not None:
                     return launch(index, request)
-                own = (
-                    environment if isinstance(environment, Mapping) or not environment else environment[index]
-                )
-                return Process(request, log_dir / f"worker-{index}.log", own or {})
+                own = environment or {}
+                mine = own if isinstance(own, Mapping) else own[index]
+                return Process(request, log_dir / f"worker-{index}.log", mine)
 
             slot = Slot(index, start, load_seconds, _MAX_DEATHS)
             return slot

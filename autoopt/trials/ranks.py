@@ -19,6 +19,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -129,14 +130,14 @@ class Peers:
             self._waiting[index] += [_LINES.validate_json(line) for line in self._lines[index].feed(data)]
         return self._waiting[index].pop(0)
 
-    def go_on(self, cancelled: Callable[[], bool]) -> bool:
-        """After a step: whether rank 0 says that there is another."""
+    def over(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        """After a step: whether the trial is to end there. Rank 0 asks `cancelled`, and tells the others."""
         if self.rank == 0:
             on = not cancelled()
             self.tell(Go(on=on))
-            return on
+            return not on
         told = self.hear()
-        return isinstance(told, Go) and told.on
+        return not (isinstance(told, Go) and told.on)
 
     def settle(self, mine: Said, *, failed: bool) -> list[Word]:
         """What became of it in all ranks, by rank, in rank 0; in another one its own word alone.
@@ -210,14 +211,8 @@ def _lead(request: Load, channel: Channel, peers: Peers) -> None:
     channel.send(said)
     while isinstance(command := channel.receive(), Run):
         peers.tell(command)
-        spec = command.spec
-        result = trial(
-            engine,
-            spec,
-            request.slot,
-            lambda spec=spec: not peers.go_on(lambda: channel.cancelled(spec.id)),
-            channel.send,
-        )
+        over = partial(peers.over, partial(channel.cancelled, command.spec.id))
+        result = trial(engine, command.spec, request.slot, over, channel.send)
         answers = peers.settle(Finished(result=result), failed=_failed(result))
         merged = one_result(
             [(word.at, word.said.result) for word in answers if isinstance(word.said, Finished)]
@@ -236,7 +231,7 @@ def _follow(request: Load, peers: Peers) -> None:
     said = Loaded() if error is None else Failed.of(load_failure(error, request.target))
     peers.settle(said, failed=error is not None)
     while engine is not None and isinstance(command := peers.hear(), Run):
-        result = trial(engine, command.spec, request.slot, lambda: not peers.go_on(lambda: False))
+        result = trial(engine, command.spec, request.slot, peers.over)
         peers.settle(Finished(result=result), failed=_failed(result))
     if engine is not None:
         engine.close()

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from autoopt.records import Outcome, Record, TrialResult, TrialSpec, WorkloadReport
 from autoopt.trials.drive import Throttle, drive
@@ -103,8 +104,8 @@ def serve(commands: int, replies: int) -> int:
         return 1
     channel.send(Loaded(report=report))
     while isinstance(command := channel.receive(), Run):
-        spec = command.spec
-        result = trial(engine, spec, request.slot, lambda spec=spec: channel.cancelled(spec.id), channel.send)
+        cancelled = partial(channel.cancelled, command.spec.id)
+        result = trial(engine, command.spec, request.slot, cancelled, channel.send)
         channel.send(Finished(result=result))
         if result.outcome is Outcome.OUT_OF_MEMORY:
             return 0  # what still holds memory is not known: a fresh process takes over

@@ -116,9 +116,19 @@ class Group:
             else f"your own {self._parallel}"
         )
 
-    def begin(self, model: nn.Module, compute: Callable[[nn.Module, Any], Tensor]) -> None:
-        """Before each training: averaging begins anew, whatever an earlier one has left half done."""
+    def begin(
+        self, model: nn.Module, compute: Callable[[nn.Module, Any], Tensor], precision: str = "fp32"
+    ) -> None:
+        """Before each training: averaging begins anew, whatever an earlier one has left half done.
+
+        Raises: WorkloadError for a precision that a sharded model cannot be trained in.
+        """
         self._wrapped = None
+        if self._parallel == "fully_shard" and precision == "fp16":
+            raise WorkloadError(
+                "The gradients of fp16 are scaled, and each process would find other ones of a sharded model too large.",
+                "Use bf16: PRECISION or --precision.",
+            )
         if self._parallel != "plain":
             return
         self._model = model

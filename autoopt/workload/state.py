@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,9 @@ def capture(model: nn.Module) -> State:
 
 def own(value: Tensor) -> Tensor:
     """What this process holds of a tensor: all of it, or of a sharded one its shard, with the same memory."""
-    return value.detach().to_local() if isinstance(value, DTensor) else value.detach()
+    held: Any = value.detach()
+    local: Tensor = held.to_local() if isinstance(held, DTensor) else held
+    return local
 
 
 def write(model: nn.Module, state: State) -> None:

@@ -231,7 +231,7 @@ class Workload:
         self._set_context(seed=seed, total_steps=total_steps, real_steps=real, is_trial=is_trial)
         self._prepare(model)
         if self.group is not None:
-            self.group.begin(model, self._loss)
+            self.group.begin(model, self._loss, self.precision)
         seed_everything(derive(seed, "train"))
         return model
 
