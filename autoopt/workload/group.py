@@ -123,7 +123,10 @@ class Group:
 
         Raises: WorkloadError for a precision that a sharded model cannot be trained in.
         """
-        self._wrapped = None
+        if self._wrapped is not None:
+            # It may live on in a cycle or in the stack of an error, and would go on averaging the same parameters.
+            self._wrapped._remove_autograd_hooks()
+            self._wrapped = None
         if self._parallel == "fully_shard" and precision == "fp16":
             raise WorkloadError(
                 "The gradients of fp16 are scaled, and each process would find other ones of a sharded model too large.",

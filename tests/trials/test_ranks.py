@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from autoopt.errors import WorkloadError
-from autoopt.records import Flags, Outcome, TrialResult
+from autoopt.records import Flags, Outcome, TrialResult, TrialSpec
 from autoopt.trials.execute import execute
 from autoopt.trials.pool import Pool
 from autoopt.trials.testing import spec
 from autoopt.workload import load
-from tests.trials.conftest import result_of, slot_of, until
+from tests.trials.conftest import until
 
 MODEL = """
 import os, time
@@ -81,6 +81,22 @@ def pool_of(target: Path, **options: object) -> Pool:
     return Pool(str(target), ranks=2, threads=1, **given)  # type: ignore[arg-type]
 
 
+def slot_of(pool: Pool) -> int:
+    """The slot, waited for: another group takes its time to start on a busy machine."""
+    until(lambda: pool.idle() or pool.wait(0.05), seconds=120)
+    return pool.idle()[0]
+
+
+def result_of(pool: Pool, given: TrialSpec) -> TrialResult:
+    pool.submit(slot_of(pool), given)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for item in pool.wait(0.2):
+            if isinstance(item, TrialResult):
+                return item
+    raise AssertionError("no result")
+
+
 def alone(target: Path, optimizer: str, steps: int) -> TrialResult:
     """The same trial in one process, which takes the batches of both."""
     workload = load(str(target), (), Flags(accumulate=2))
@@ -129,6 +145,7 @@ def test_an_exception_in_one_rank_is_the_trial_s_and_another_group_goes_on(
     ranks: Pool, tmp_path: Path
 ) -> None:
     (tmp_path / "raise-1").touch()
+    slot_of(ranks)
     begin = time.monotonic()
     result = result_of(ranks, spec(1, "adamw", steps=20))
     assert time.monotonic() - begin < 15
@@ -156,6 +173,7 @@ def test_a_rank_that_is_killed_takes_the_others_along_and_nothing_hangs(
     rank: int, ranks: Pool, tmp_path: Path
 ) -> None:
     (tmp_path / f"kill-{rank}").touch()
+    slot_of(ranks)
     before = _ranks()
     begin = time.monotonic()
     result = result_of(ranks, spec(1, "adamw", steps=20))
