@@ -182,7 +182,7 @@ def choose(
         from autoopt.trials.inprocess import InProcess
         from autoopt.workload.entry import from_objects, placed
 
-        if flags.get("nproc") is not None:
+        if (flags.get("nproc") or 1) > 1:
             raise UsageError(
                 "choose() trains the objects of this process in it, and nproc= needs processes that load them anew.",
                 "Write them as a model.py, or a function that returns them, and call "

@@ -101,6 +101,7 @@ def profile(
 ) -> int:
     """Choose and tune the optimizer for a model, inside a time budget."""
     from autoopt.cli.main import INTERRUPTED
+    from autoopt.errors import UsageError
     from autoopt.job import default_out, make_job
     from autoopt.records import Recommendation
     from autoopt.report import console
@@ -119,9 +120,13 @@ def profile(
         checkpoint=None if checkpoint is None else str(checkpoint),
     )
     if daemon:
+        if (nproc or 1) > 1:
+            raise UsageError(
+                f"--nproc {nproc} is not for the daemon, which leases one device to a job.",
+                "Leave out --daemon, or --nproc.",
+            )
         _refuse(
             cluster=cluster,
-            nproc=nproc,
             checkpoint=checkpoint,
             out=out,
             resume=resume,

@@ -183,8 +183,9 @@ def attend(request: Load, commands: int, replies: int, ends: Ends) -> None:
     """The life of a rank; the launcher runs it in each of the processes that it forks."""
     from autoopt.trials.serve import Channel
 
+    faulthandler.disable()  # the launcher's, which is not for its children, as its other handlers
     for inherited in (signal.SIGABRT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(inherited, signal.SIG_DFL)  # the launcher's handlers are not for its children
+        signal.signal(inherited, signal.SIG_DFL)
     faulthandler.enable()
     rank = int(os.environ["RANK"])
     peers = ends.mine(rank)

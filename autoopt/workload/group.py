@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data.distributed import DistributedSampler
 
 from autoopt.errors import WorkloadError
-from autoopt.workload.parallel import Parallel, parallel_of
+from autoopt.workload.parallel import Parallel, parallel_of, reshard
 from autoopt.workload.seeding import parts_of
 
 _TIMEOUT = timedelta(hours=1)
@@ -144,6 +144,11 @@ class Group:
                 init_sync=False,  # the same seed gives the same weights, which `check_weights` has seen
                 find_unused_parameters=self._unused is None or bool(self._unused),
             )
+
+    def rest(self, model: nn.Module) -> None:
+        """Before weights are looked at from outside: each rank holds what is its own."""
+        if self._parallel == "fully_shard":
+            reshard(model)
 
     def averages(self, model: nn.Module) -> bool:
         """Whether the loss of this model is ours to average the gradients of."""

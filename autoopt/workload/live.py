@@ -73,6 +73,8 @@ class LiveModel:
     def at(self, seed: int) -> nn.Module:
         """The model with the initial state of `seed`, written in place."""
         model = self.model
+        if self._group is not None:
+            self._group.rest(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(self._trainable.get(name, parameter.requires_grad))
         state = self._states.get(seed)

@@ -56,3 +56,10 @@ def parallel_of(model: nn.Module, label: str) -> Parallel:
             "Call fully_shard(model) on the whole model too, after its parts.",
         )
     return "fully_shard"
+
+
+def reshard(model: nn.Module) -> None:
+    """Leaves each process its shard alone: a forward without a backward keeps the whole of the outermost parameters."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

@@ -319,7 +319,10 @@ class Workload:
             if scoring.can_be_shared(self.contract) and self.group.parallel == "plain":
                 batches = batches.part(self.group.rank, self.group.size, self.group.sums)
         with scoring.quiet_rng(), scoring.eval_mode(model), self.autocast():
-            return scoring.score(self, model, batches)
+            found = scoring.score(self, model, batches)
+        if self.group is not None:
+            self.group.rest(model)
+        return found
 
     def metric_alone(self, model: nn.Module, loss: float) -> float | None:
         """What METRIC names where there are no validation batches: the value of `evaluate(model)`, or the loss itself."""
