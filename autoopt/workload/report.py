@@ -18,7 +18,7 @@ from autoopt.errors import WorkloadError
 from autoopt.optim import groups
 from autoopt.optim._difference import is_compiled
 from autoopt.records import StartedFrom, WorkloadReport
-from autoopt.workload import costs, probes, tokens
+from autoopt.workload import costs, probes, sharded, tokens
 from autoopt.workload.calibrate import Calibration, calibrate, synchronize, timed
 from autoopt.workload.data import describe, samples
 
@@ -63,6 +63,9 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
     with timed(seconds, "probes"):
         repeats = probes.data_repeats(workload, _SEED)
         unavailable = probes.unavailable(workload, model, calibration.batch, calibration.sparse)
+        if workload.group is not None and workload.group.parallel == "fully_shard":
+            unavailable |= sharded.unavailable(workload, model, calibration.batch, unavailable)
+            model = workload.fresh(_SEED, workload.settings.steps)
     number, counted = tokens.count(calibration.batch, calibration.looked)
     step_costs = None
     if not quick:

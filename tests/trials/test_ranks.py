@@ -219,6 +219,8 @@ def test_a_model_that_shards_itself_is_left_as_it_is(tmp_path: Path) -> None:
     target = write(tmp_path, **FSDP)
     with pool_of(target) as pool:
         report = pool.start()
+        assert (report.processes, report.averaged_by) == (2, "your own fully_shard")
+        assert "adahessian" in report.unavailable
         assert report.parameters == 6 * 16 + 16 + 32 + 16 * 16 + 16 + 32 + 2
         for optimizer in ("adamw", "sgd_sai", "muon"):
             together = result_of(pool, spec(1, optimizer, steps=30))
