@@ -18,6 +18,8 @@ import signal
 import time
 from types import FrameType
 
+import psutil
+
 from autoopt.records import Record
 from autoopt.trials.engine import FILE_ENGINE
 from autoopt.trials.protocol import Ended, Failed, Finished, Load, encode
@@ -87,8 +89,6 @@ def _tell(replies: int, words: Failed | Finished | None, rank: int, code: int) -
 
 def _show_stacks(_signal: int, _frame: FrameType | None) -> None:
     """The coordinator found that nothing moves: each rank writes where it is and dies, and so does this process."""
-    import psutil
-
     for rank in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
             rank.send_signal(signal.SIGABRT)

@@ -54,7 +54,9 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
     with workload.autocast(), counting_autocast() as autocasts, tokens.looking(model) as looked:
         # Ours is entered before the counting.
         loss = workload.loss(model, clone(batch))
-    strangers = outside(loss, model)
+    # The leaves of a sharded model are parameters that are whole for as long as they are needed.
+    sharded = workload.group is not None and workload.group.parallel == "fully_shard"
+    strangers = [] if sharded else outside(loss, model)
     begin = time.perf_counter()
     loss.backward()  # type: ignore[no-untyped-call]
     sparse = any(p.grad is not None and p.grad.is_sparse for p in model.parameters())

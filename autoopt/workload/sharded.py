@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _TINY = 1e-6
 """Of the usual rate; the next `start` restores the weights."""
-_LONGEST = 200
+_LONGEST = 120
 
 
 def unavailable(workload: Workload, model: nn.Module, batch: Any, known: Collection[str]) -> dict[str, str]:
@@ -42,7 +42,7 @@ def unavailable(workload: Workload, model: nn.Module, batch: Any, known: Collect
                 training()
             optimizer.step()
         except Exception as error:  # whatever it is, no trial could go on after it
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
             reasons[name] = f"it cannot step sharded parameters: {said[:_LONGEST]}"
     model.zero_grad(set_to_none=True)
     return reasons

@@ -191,7 +191,10 @@ def test_a_rank_that_waits_for_ever_is_found(ranks: Pool, tmp_path: Path) -> Non
     result = result_of(ranks, spec(2, "adamw", steps=20).model_copy(update={"hang_seconds": 2.0}))
     assert result.outcome is Outcome.HUNG
     assert "no sign of life for 2 s" in result.message
-    assert "in loss" in result.message  # where rank 1 is, and rank 0 waits
+    # Where rank 1 is, and where rank 0 waits.
+    stacks = (tmp_path / "worker-0.log").read_text()
+    assert "in loss" in stacks
+    assert stacks.count("Fatal Python error: Aborted") == 2
 
 
 def test_a_cancelled_trial_ends_in_all_ranks_at_the_same_step(ranks: Pool, tmp_path: Path) -> None:
@@ -221,6 +224,7 @@ def test_a_model_that_shards_itself_is_left_as_it_is(tmp_path: Path) -> None:
         report = pool.start()
         assert (report.processes, report.averaged_by) == (2, "your own fully_shard")
         assert "adahessian" in report.unavailable
+        assert report.warnings == []
         assert report.parameters == 6 * 16 + 16 + 32 + 16 * 16 + 16 + 32 + 2
         for optimizer in ("adamw", "sgd_sai", "muon"):
             together = result_of(pool, spec(1, optimizer, steps=30))
