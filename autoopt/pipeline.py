@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt import policy as policies
+from autoopt.errors import UsageError
 from autoopt.job import Job, default_out, make_job
 from autoopt.records import Cluster, Flags, Recommendation
 from autoopt.sitting import TIMING_SHARE, run_job
@@ -31,6 +32,7 @@ def profile(
     optimizers: Sequence[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
+    nproc: int | None = None,
     cluster: str | Cluster | None = None,
     precision: str | None = None,
     seed: int | None = None,
@@ -55,6 +57,8 @@ def profile(
         optimizers: registry names to compare; the policy's candidates unless given.
         device: "auto", "cpu", "cuda:0", or several: "cuda:0,cuda:1".
         workers: trials at once; as many as cores and memory allow unless given.
+        nproc: processes that train each model together, each on a device of its own, as under torchrun: for a model that
+            needs several devices. See docs/several_devices.md.
         cluster: run the trials on a Ray cluster: "auto", HOST:PORT or ray://HOST:PORT, or a `Cluster` with more.
         out: folder; `autoopt-out/<name>` unless given.
         resume: go on with the run in `out`; what is not given here is what that run was started with.
@@ -90,6 +94,7 @@ def profile(
             steps=steps,
             epochs=epochs,
             precision=precision,
+            nproc=nproc,
             checkpoint=None if checkpoint is None else str(checkpoint),
             **flags,
         ),
@@ -178,6 +183,12 @@ def choose(
         from autoopt.trials.inprocess import InProcess
         from autoopt.workload.entry import from_objects, placed
 
+        if (flags.get("nproc") or 1) > 1:
+            raise UsageError(
+                "choose() trains the objects of this process in it, and nproc= needs processes that load them anew.",
+                "Write them as a model.py, or a function that returns them, and call "
+                'profile("model.py", nproc=...) or profile("package.module:function", nproc=...).',
+            )
         named = str(checkpoint) if isinstance(checkpoint, str | Path) else None
         settings = Flags(steps=steps, checkpoint=named, **flags)
         chosen = devices(placed(model, device))[0]

@@ -285,6 +285,10 @@ def _leased(job: Job, stack: ExitStack) -> list[Device]:
     """The devices of this run, which no other run and no daemon of this machine uses meanwhile."""
     from autoopt.hardware.leased import leased
 
+    if (ranks := job.flags.nproc or 1) > 1:
+        from autoopt.hardware.grouped import request_for
+
+        job.device = request_for(job.device, ranks)
     chosen, leases = leased(job.device, f"autoopt profile {job.target} (process {os.getpid()})")
     for lease in leases:
         stack.callback(lease.release)
@@ -305,6 +309,7 @@ def _cluster(job: Job, cluster: Cluster, run: Run, seconds: float) -> Runner:
         cpus=cluster.cpus,
         gpus=cluster.gpus,
         workers=job.workers,
+        ranks=job.flags.nproc or 1,
         load_seconds=max(1.0, seconds),
         timing_seconds=TIMING_SHARE * job.budget,
     )
@@ -319,6 +324,8 @@ def _pool(job: Job, run: Run, chosen: list[Device], seconds: float) -> Runner:
     from autoopt.trials.pool import Pool
     from autoopt.trials.watched import watch
 
+    if (ranks := job.flags.nproc or 1) > 1:
+        return _groups(job, run, chosen, ranks, seconds)
     count = workers_for(chosen, job.workers)
     pool = Pool(
         job.target,
@@ -335,6 +342,28 @@ def _pool(job: Job, run: Run, chosen: list[Device], seconds: float) -> Runner:
     return watch(pool, chosen)
 
 
+def _groups(job: Job, run: Run, chosen: list[Device], ranks: int, seconds: float) -> Runner:
+    """A pool whose workers are of several processes each, on devices of their own."""
+    from autoopt.hardware import worker_environment
+    from autoopt.hardware.grouped import groups_for
+    from autoopt.trials.pool import Pool
+
+    groups = groups_for(chosen, ranks, job.workers)
+    return Pool(
+        job.target,
+        job.arguments,
+        job.flags,
+        log_dir=run.logs,
+        devices=[chosen[0].kind if chosen[0].kind == "cpu" else f"cuda:{rank}" for rank in range(ranks)],
+        workers=len(groups.devices),
+        ranks=ranks,
+        threads=groups.threads,
+        environment=[worker_environment(own) for own in groups.devices],
+        load_seconds=max(1.0, seconds),
+        timing_seconds=TIMING_SHARE * job.budget,
+    )
+
+
 _PROCESS_BYTES = 600 * 2**20
 """A worker before it has a model: Python, torch and what it loads on the way."""
 _COPIES = 10
@@ -349,7 +378,7 @@ def _fit_memory(job: Job, runner: Runner, report: WorkloadReport, chosen: list[D
     if not isinstance(runner, Pool) or job.workers is not None or chosen[0].kind != "cpu":
         return []
     # What the workers hold already is no longer free, so this errs on the careful side.
-    size = _PROCESS_BYTES + 4 * _COPIES * report.parameters
+    size = (job.flags.nproc or 1) * (_PROCESS_BYTES + 4 * _COPIES * report.parameters)
     fit = workers_for(chosen, None, size).workers
     if fit >= runner.slots:
         return []

@@ -90,6 +90,7 @@ def train(
         a caller that wants to stop does so.
     """
     settings, device = settings or workload.settings, workload.device
+    accumulate = workload.share_of(settings.accumulate)
     parameters = [p for p in model.parameters() if p.requires_grad]
     scaler = torch.amp.GradScaler(device.type) if settings.precision == "fp16" else None
     if isinstance(optimizer, CurvatureOptimizer):
@@ -99,13 +100,13 @@ def train(
 
     def forward(batch: Any) -> Tensor:
         with autocast(device, settings.precision):
-            return workload.loss(model, batch) / settings.accumulate
+            return workload.loss(model, batch) / accumulate
 
     for step in range(steps):
         if stopwatch:
             stopwatch.begin(step)
         begin = time.perf_counter()
-        taken = [next(batches) for _ in range(settings.accumulate)]
+        taken = [next(batches) for _ in range(accumulate)]
         ready = time.perf_counter()
         mark("data")
         set_rate(optimizer, multiplier(step))
@@ -118,7 +119,8 @@ def train(
                     scaler.update()
                 mark("inside")
             else:
-                total = _backward(forward, taken, scaler, mark)
+                holding = partial(workload.holding, model)
+                total = workload.mean(_backward(forward, taken, scaler, mark, holding))
         if not isinstance(optimizer, CurvatureOptimizer):
             _step(optimizer, parameters, settings.clip, scaler)
             mark("optimizer")
@@ -152,13 +154,15 @@ def _backward(
     batches: Sequence[Any],
     scaler: torch.amp.GradScaler | None,
     mark: Callable[[str], None],
+    holding: Callable[..., AbstractContextManager[Any]],
 ) -> float:
     """Forward and backward of each batch of one step; the step's loss."""
     total = 0.0
-    for batch in batches:
-        loss = forward(batch)
-        mark("forward")
-        torch.autograd.backward(scaler.scale(loss) if scaler else loss)
+    for index, batch in enumerate(batches, 1):
+        with holding(last=index == len(batches)):
+            loss = forward(batch)
+            mark("forward")
+            torch.autograd.backward(scaler.scale(loss) if scaler else loss)
         total += float(loss.detach())
         mark("backward")
     return total

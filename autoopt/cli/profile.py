@@ -22,6 +22,7 @@ from autoopt.cli.run_options import (
     GpusPerTrial,
     Limit,
     Name,
+    Nproc,
     Optimizers,
     PolicyName,
     Precision,
@@ -62,6 +63,7 @@ def profile(
     optimizers: Optimizers = None,
     device: DeviceName = None,
     workers: Workers = None,
+    nproc: Nproc = None,
     cluster: ClusterAt = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
@@ -104,6 +106,7 @@ def profile(
 ) -> int:
     """Choose and tune a model's optimizer, inside a time budget."""
     from autoopt.cli.main import INTERRUPTED
+    from autoopt.errors import UsageError
     from autoopt.job import default_out, make_job
     from autoopt.records import Recommendation
     from autoopt.report import console
@@ -118,9 +121,15 @@ def profile(
         clip=clip,
         schedule=schedule,
         warmup=warmup,
+        nproc=nproc,
         checkpoint=None if checkpoint is None else str(checkpoint),
     )
     if daemon:
+        if (nproc or 1) > 1:
+            raise UsageError(
+                f"--nproc {nproc} is not for the daemon, which leases one device to a job.",
+                "Leave out --daemon, or --nproc.",
+            )
         _refuse(
             cluster=cluster,
             checkpoint=checkpoint,
@@ -135,7 +144,7 @@ def profile(
             target,
             arguments or [],
             {
-                **given.model_dump(exclude={"checkpoint"}),
+                **given.model_dump(exclude={"checkpoint", "nproc"}),
                 "budget": budget,
                 "policy": policy,
                 "limit": limit,

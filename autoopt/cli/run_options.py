@@ -44,6 +44,12 @@ DeviceName = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Trials at once. Default: what cores and memory allow.")
 ]
+Nproc = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Processes that train each model together, a device each, as under torchrun. Default: 1."
+    ),
+]
 ClusterAt = Annotated[
     str | None,
     typer.Option(

@@ -23,7 +23,7 @@ from torch import nn
 from torch.autograd import graph
 
 from autoopt.hardware.gpu import process_bytes
-from autoopt.optim.build import state_bytes
+from autoopt.optim.build import plain, state_bytes
 
 Source = Literal["allocator", "tracked", "unknown"]
 
@@ -186,14 +186,15 @@ def _storage(tensor: torch.Tensor) -> tuple[int, int]:
         return parts[1].data_ptr(), sum(part.untyped_storage().nbytes() for part in parts)
     try:
         storage = tensor.untyped_storage()
+        return storage.data_ptr(), storage.nbytes()
     except (NotImplementedError, RuntimeError):
         # Compressed sparse tensors and wrappers have no storage of their own.
         return id(tensor), tensor.numel() * tensor.element_size()
-    return storage.data_ptr(), storage.nbytes()
 
 
 def _storages(tensors: Iterable[torch.Tensor]) -> dict[int, int]:
-    return dict(_storage(tensor) for tensor in tensors)
+    # Of a sharded parameter the shard that is here.
+    return dict(_storage(inner) for tensor in tensors for inner in plain(tensor))
 
 
 def _tensors(value: object) -> Iterator[torch.Tensor]:

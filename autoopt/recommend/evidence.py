@@ -207,6 +207,7 @@ class Evidence:
             state_bytes=largest(r.state_bytes for r in own),
             peak_bytes=largest(r.peak_bytes for r in own),
             peak_source=next((r.peak_source for r in own if r.peak_bytes), "unknown"),
+            ranks=next((r.ranks for r in sorted(own, key=lambda r: -r.spec.steps) if r.ranks), None),
         )
 
 

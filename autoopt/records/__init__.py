@@ -28,7 +28,16 @@ from autoopt.records.recommendation import Recommendation
 from autoopt.records.settings import Flags, Origin, Settings
 from autoopt.records.slots import SlotsUsed
 from autoopt.records.story import Effort, More, RateCurve, RatePoint, Round, Spent
-from autoopt.records.trials import DeviceUse, Outcome, Shortage, Speed, Timing, TrialResult, TrialSpec
+from autoopt.records.trials import (
+    DeviceUse,
+    Outcome,
+    RankFigures,
+    Shortage,
+    Speed,
+    Timing,
+    TrialResult,
+    TrialSpec,
+)
 from autoopt.records.workload import (
     Baseline,
     FrozenWeights,
@@ -64,6 +73,7 @@ __all__ = [
     "Plan",
     "PlanMade",
     "PriorTaken",
+    "RankFigures",
     "RateCurve",
     "RatePoint",
     "Recommendation",

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from autoopt.records.base import FreeForm, Hyper, Record
-from autoopt.records.trials import Speed
+from autoopt.records.trials import RankFigures, Speed
 from autoopt.records.workload import GroupRecord
 
 
@@ -78,6 +78,11 @@ class Expected(Record):
     state_bytes: int | None
     peak_bytes: int | None
     peak_source: str = "unknown"
+    ranks: RankFigures | None = Field(
+        None,
+        description="of the longest trial, by process, where several train a model: the figures above are the slowest's and "
+        "the largest's",
+    )
 
 
 class Row(Record):

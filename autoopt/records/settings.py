@@ -17,7 +17,7 @@ class Settings(Record):
     steps: int = Field(1000, ge=1, description="optimizer steps of the real run")
     accumulate: int = Field(1, ge=1, description="batches per optimizer step, of all processes together")
     global_batch: int | None = Field(None, ge=1, description="samples per optimizer step, where it was given")
-    ranks: int = Field(1, ge=1, description="processes that a global batch was divided among")
+    ranks: int = Field(1, ge=1, description="processes that share out the batches of a step")
     clip: float | None = Field(None, gt=0, description="maximum norm of the gradient")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     schedule: Literal["cosine", "linear", "constant", "wsd", "yours"] = "cosine"
@@ -38,4 +38,5 @@ class Flags(Record):
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     schedule: Literal["cosine", "linear", "constant", "wsd"] | None = None
     warmup: float | None = Field(None, description="< 1: share of the run; >= 1: steps of the real run")
+    nproc: int | None = Field(None, ge=1, description="processes that train each model together")
     checkpoint: str | None = Field(None, description="file of a half-trained net: what remains is tuned")

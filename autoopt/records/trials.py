@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -97,6 +98,35 @@ class Speed(Record):
         return self.data.seconds / whole if whole > 0 else 0.0
 
 
+class RankFigures(Record):
+    """What each process of a trial took, by its rank, where several train one model (`--nproc`)."""
+
+    step_seconds: list[float | None] = Field(description="median compute of a step")
+    peak_bytes: list[int | None]
+    state_bytes: list[int | None] = Field(description="optimizer state: a shard of it, where it is sharded")
+
+    @property
+    def slowest(self) -> int | None:
+        """Rank of the process whose steps take longest; None where none was timed."""
+        return _largest(self.step_seconds)
+
+    @property
+    def largest(self) -> int | None:
+        """Rank of the process with the highest peak; None where none is known."""
+        return _largest(self.peak_bytes)
+
+    @property
+    def spread(self) -> float | None:
+        """Step time of the slowest over that of the fastest."""
+        known = [value for value in self.step_seconds if value]
+        return max(known) / min(known) if known else None
+
+
+def _largest(values: Sequence[float | None]) -> int | None:
+    known = [(value, -rank) for rank, value in enumerate(values) if value is not None]
+    return -max(known)[1] if known else None
+
+
 class TrialResult(Record):
     """What became of a trial. A failure is a value: `outcome` and a `message` that helps."""
 
@@ -133,4 +163,8 @@ class TrialResult(Record):
         default=[], description="rolling digest of the batches at step 1, 2, 4, 8, ..."
     )
     frozen: str = Field("", description="digest of the weights that are not trained, after the trial")
+    ranks: RankFigures | None = Field(
+        None,
+        description="where several processes trained the model; the figures above are then of the slowest and the largest",
+    )
     worker: int = 0

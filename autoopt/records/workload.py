@@ -130,5 +130,7 @@ class WorkloadReport(Record):
     gradient_norms: list[float] = Field(
         default=[], description="of the calibration's steps, at the initial weights; empty where CLIP is set"
     )
-    threads: int | None = Field(None, description="CPU threads of a trial")
+    threads: int | None = Field(None, description="CPU threads of a trial, of each of its processes")
+    processes: int = Field(1, ge=1, description="that train each model together")
+    averaged_by: str = Field("", description="what averages their gradients; empty: there is one process")
     versions: dict[str, str] = Field(default={})

@@ -25,6 +25,7 @@ from autoopt.report import notebook, snippets, speed, story
 from autoopt.report.watch import Watch, label
 from autoopt.report.words import (
     by_reason,
+    command,
     duration,
     interval,
     length_of,
@@ -214,7 +215,7 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
         yield Text.assemble(("what more would buy  ", "bold"), (more, "dim"))
     if folder is not None:
         script, page = folder / "train.py", folder / "report.html"
-        following = f"python {shlex.quote(str(script))}" if script.exists() else f"see {page}"
+        following = command(rec, shlex.quote(str(script))) if script.exists() else f"see {page}"
         yield Text.assemble(("next  ", "bold"), following)
 
 

@@ -10,6 +10,7 @@ import yaml
 from autoopt.errors import RunError
 from autoopt.files import plain, read_record, write_text
 from autoopt.records import Recommendation
+from autoopt.report.words import command
 
 FILE_NAME = "recommendation.yaml"
 
@@ -64,7 +65,9 @@ class _Dumper(yaml.SafeDumper):
 def dump(rec: Recommendation) -> str:
     """`rec` as YAML, a comment over each section; `load` gives back an equal record."""
     data = plain(rec)
-    parts = [f"# {_headline(rec)}\n# Train with it: python train.py. See it: autoopt show, report.html.\n"]
+    parts = [
+        f"# {_headline(rec)}\n# Train with it: {command(rec, 'train.py')}. See it: autoopt show, report.html.\n"
+    ]
     for key, value in data.items():
         if key in _COMMENTS and value:
             parts.append(f"\n# {_COMMENTS[key]}\n")

@@ -69,6 +69,7 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         times=options.multiple(choice.hyper),
         batch_name=table_name(rec),
         samples=samples(rec),
+        ranks=rec.workload.processes,
         **_checkpoint(rec, folder),
     )
 
@@ -94,6 +95,8 @@ def _imports(rec: Recommendation) -> dict[str, list[str]]:
     if samples(rec):
         ours["autoopt.batch"] = ["mismatch"]
         ours["autoopt.workload.data"] = ["samples"]
+    if rec.workload.processes > 1:
+        ours["autoopt.workload.parallel"] = ["parallel_of"]
     if rec.promise:
         ours["autoopt.watch"] = ["Watch"]
     if not keeps_schedule(rec):

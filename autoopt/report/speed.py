@@ -32,6 +32,8 @@ def lines(rec: Recommendation) -> list[Line]:
                 f", {scaled(rec.expected.tokens_per_second)} tokens ({rec.workload.tokens}, padding included)"
             )
         found.append(("throughput", words))
+    if words := processes(rec):
+        found.append(("processes", words))
     costs = rec.workload.step_costs
     if costs is not None:
         rounds = max((c.rounds for c in costs.optimizers), default=0)
@@ -43,6 +45,26 @@ def lines(rec: Recommendation) -> list[Line]:
             words += "; imports apart: " + ", ".join(f"{n} {duration(s)}" for n, s in costs.imports.items())
         found.append(("all optimizers", words))
     return found
+
+
+def processes(rec: Recommendation) -> str:
+    """Whose figures are told where several processes train a model, and how far apart they are; else empty."""
+    ranks = rec.expected.ranks
+    if ranks is None:
+        return ""
+    words = [
+        f"{len(ranks.step_seconds)}, their gradients averaged by {rec.workload.averaged_by}; what is told is the slowest's "
+        "time and the largest's memory"
+    ]
+    if ranks.slowest is not None and ranks.spread is not None:
+        words.append(f"steps take longest in rank {ranks.slowest}, {ranks.spread:.3g} x those of the fastest")
+    known = [size for size in ranks.peak_bytes if size is not None]
+    if ranks.largest is not None:
+        words.append(
+            f"the highest peak is that of rank {ranks.largest}, {scaled(max(known), 'B')}, the lowest "
+            f"{scaled(min(known), 'B')}"
+        )
+    return "; ".join(words)
 
 
 def input_bound(rec: Recommendation) -> str:

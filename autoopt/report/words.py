@@ -164,3 +164,9 @@ def ledger(spent: Mapping[str, float]) -> str:
     return f"{duration(spent.get('wall'))} start to end" + (
         f"; summed over workers: {shown}" if shown else ""
     )
+
+
+def command(rec: Recommendation, script: str) -> str:
+    """How train.py is started: by as many processes as a trial had."""
+    ranks = rec.workload.processes
+    return f"torchrun --nproc-per-node {ranks} {script}" if ranks > 1 else f"python {script}"

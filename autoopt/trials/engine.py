@@ -128,7 +128,12 @@ class FileEngine:
         from autoopt.workload.entry import load_any
         from autoopt.workload.own_loop import OwnLoop
 
-        workload = load_any(request.target, request.arguments, request.flags, request.device)
+        group = None
+        if request.ranks:
+            from autoopt.workload.group import Group
+
+            group = Group(device)
+        workload = load_any(request.target, request.arguments, request.flags, request.device, group)
         # The first optimizer of a process imports torch's compiler (over a second): paid here, in parallel
         # with the other workers, and not by the first trial.
         torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)

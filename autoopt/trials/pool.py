@@ -34,11 +34,12 @@ class Pool:
         target: the user's file, or package.module:function.
         arguments: what that function gets.
         flags: what overrides the file's settings.
-        devices: device of each slot, in turn.
+        devices: device of each slot, in turn; with `ranks` of each rank of a slot, the same in all slots.
         workers: number of slots; one per device unless given.
-        threads: CPU threads of a worker; the cores that this process may use, divided, unless given.
+        ranks: processes of a worker, which train each model together.
+        threads: CPU threads of a worker, of each of its processes; the cores that we may use, divided, unless given.
         log_dir: worker-<slot>.log in here gets what the user's code prints.
-        environment: variables for the workers, over those of this process (CUDA_VISIBLE_DEVICES ...).
+        environment: variables for the workers, over those of this process (CUDA_VISIBLE_DEVICES ...); or for each slot.
         engine: import string of a factory Load -> Engine.
         load_seconds: a load that takes longer is stopped.
         timing_seconds: that timing the optimizers may take in it.
@@ -60,18 +61,19 @@ class Pool:
         log_dir: Path,
         devices: Sequence[str] = ("cpu",),
         workers: int | None = None,
+        ranks: int = 1,
         threads: int | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         engine: str = FILE_ENGINE,
         load_seconds: float = 900.0,
         timing_seconds: float | None = None,
         grace_seconds: float = 2.0,
         launch: Callable[[int, Load], Process] | None = None,
     ) -> None:
-        count = len(devices) if workers is None else workers
+        count = len(devices) // ranks if workers is None else workers
         if count < 1 or not devices:
             raise ValueError("a pool needs at least one worker and one device")
-        threads = threads or max(1, _cores() // count)
+        threads = threads or max(1, _cores() // (count * ranks))
         self._grace = grace_seconds
         self._selector = selectors.DefaultSelector()
         self._ready: list[Progress | TrialResult] = []
@@ -84,7 +86,8 @@ class Pool:
                     target=target,
                     arguments=list(arguments),
                     flags=flags or Flags(),
-                    device=devices[index % len(devices)],
+                    device=devices[index % len(devices)] if ranks == 1 else devices[0],
+                    ranks=[] if ranks == 1 else [devices[rank % len(devices)] for rank in range(ranks)],
                     slot=index,
                     threads=threads,
                     full=index == 0 and slot.loaded is None,
@@ -92,7 +95,9 @@ class Pool:
                 )
                 if launch is not None:
                     return launch(index, request)
-                return Process(request, log_dir / f"worker-{index}.log", environment or {})
+                own = environment or {}
+                mine = own if isinstance(own, Mapping) else own[index]
+                return Process(request, log_dir / f"worker-{index}.log", mine)
 
             slot = Slot(index, start, load_seconds, _MAX_DEATHS)
             return slot

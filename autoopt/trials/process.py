@@ -31,10 +31,11 @@ _TAIL_BYTES = 8192
 _LINE_CHARACTERS = 200
 _NOISE = re.compile(
     r"""Extension\ modules: |            # faulthandler's list of them: one line of thousands of characters
-        \ \ File\ "[^"]*(autoopt/trials/(drive|serve|worker)\.py|<frozen\ runpy>)",\ line\ \d+\ in\ """,
+        \ \ File\ "[^"]*(autoopt/trials/(drive|serve|worker|ranks|launch)\.py|<frozen\ runpy>|
+            /multiprocessing/\w+\.py|torch/distributed/(elastic|launcher)/[\w/]+\.py)",\ line\ \d+\ in\ """,
     re.VERBOSE,
 )
-"""What is left out of a stack in the log: frames that are ours, not the user's."""
+"""What is left out of a stack in the log: frames that are ours or the launcher's, not the user's."""
 
 
 class Process:

@@ -28,8 +28,14 @@ class Load(Record):
     arguments: list[str]
     flags: Flags
     device: str
+    ranks: list[str] = Field(
+        default=[],
+        description="devices of the processes that train each model together; empty: one, on `device`",
+    )
     slot: int
-    threads: int = Field(ge=1, description="CPU threads for the arithmetic of this worker")
+    threads: int = Field(
+        ge=1, description="CPU threads for the arithmetic of this worker, of each of its processes"
+    )
     full: bool = Field(description="also measure, and answer with the report")
     timing_seconds: float | None = Field(None, gt=0, description="that timing the optimizers may take then")
 
@@ -95,6 +101,7 @@ class Advanced(Record):
 class Finished(Record):
     kind: Literal["finished"] = "finished"
     result: TrialResult
+    leaves: bool = Field(False, description="the worker ends after it, and runs no other trial")
 
 
 class Ended(Record):
@@ -103,6 +110,7 @@ class Ended(Record):
     kind: Literal["ended"] = "ended"
     code: int | None = None
     signal: int | None = None
+    rank: int | None = Field(None, description="whose end it was, of a worker of several processes")
     tail: str = Field("", description="the end of its log, where that lies on another machine")
     lost: str = Field("", description="why it is gone, where the machine or the way to it is gone with it")
 

@@ -9,8 +9,10 @@ import select
 import sys
 import traceback
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
-from autoopt.records import Outcome, Record, TrialResult, TrialSpec
+from autoopt.records import Outcome, Record, TrialResult, TrialSpec, WorkloadReport
 from autoopt.trials.drive import Throttle, drive
 from autoopt.trials.engine import Engine, resolve
 from autoopt.trials.failures import load_failure
@@ -88,22 +90,22 @@ def serve(commands: int, replies: int) -> int:
     """Answers the commands on one pipe with replies on the other; returns the exit code of the process."""
     faulthandler.enable()  # a crash writes the Python stack to the log
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    channel = Channel(commands, replies)
-    request = channel.receive()
-    if not isinstance(request, Load):
-        raise RuntimeError(f"the first command was {request.kind}, not load")
+    request = _first(commands)
     # What the user's file would see under `python model.py ...`.
     sys.argv = [request.target, *request.arguments]
-    try:
-        engine = resolve(request.engine)(request)
-        report = engine.load(full=request.full)
-    except BaseException as error:  # sys.exit at import is an answer too
-        traceback.print_exception(error)
-        channel.send(Failed.of(load_failure(error, request.target)))
+    if request.ranks:
+        from autoopt.trials.launch import launch
+
+        return launch(request, commands, replies)
+    channel = Channel(commands, replies)
+    engine, report, error = load(request)
+    if error is not None or engine is None:
+        channel.send(Failed.of(load_failure(error or RuntimeError("nothing was loaded"), request.target)))
         return 1
     channel.send(Loaded(report=report))
     while isinstance(command := channel.receive(), Run):
-        result = _trial(channel, engine, command.spec, request.slot)
+        cancelled = partial(channel.cancelled, command.spec.id)
+        result = trial(engine, command.spec, request.slot, cancelled, channel.send)
         channel.send(Finished(result=result))
         if result.outcome is Outcome.OUT_OF_MEMORY:
             return 0  # what still holds memory is not known: a fresh process takes over
@@ -111,12 +113,42 @@ def serve(commands: int, replies: int) -> int:
     return 0
 
 
-def _trial(channel: Channel, engine: Engine, spec: TrialSpec, slot: int) -> TrialResult:
+def _first(commands: int) -> Load:
+    """The first command and not a byte more: whoever runs the trials reads on from there."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        data = os.read(commands, 1)
+        if not data:
+            raise RuntimeError("the coordinator has gone before it said what to load")
+        line += data
+    request = COMMANDS.validate_json(bytes(line))
+    if not isinstance(request, Load):
+        raise RuntimeError(f"the first command was {request.kind}, not load")
+    return request
+
+
+def load(request: Load) -> tuple[Engine | None, WorkloadReport | None, BaseException | None]:
+    """The engine of a request with its report, or the error that loading ended in."""
+    try:
+        engine = resolve(request.engine)(request)
+        return engine, engine.load(full=request.full), None
+    except BaseException as error:  # sys.exit at import is an answer too
+        traceback.print_exception(error)
+        return None, None, error
+
+
+def trial(
+    engine: Engine,
+    spec: TrialSpec,
+    slot: int,
+    cancelled: Callable[[], bool],
+    send: Callable[[Advanced], None] = lambda _message: None,
+) -> TrialResult:
+    """Runs a trial to its result; `send` takes the progress, `cancelled` is asked after each step."""
     throttle = Throttle()
-    trial = drive(engine, spec, slot, lambda: channel.cancelled(spec.id), on_error=traceback.print_exception)
-    for item in trial:
+    for item in drive(engine, spec, slot, cancelled, on_error=traceback.print_exception):
         if isinstance(item, TrialResult):
             return item
         if throttle.ready():
-            channel.send(Advanced(trial=spec.id, step=item.step, steps=item.steps, loss=item.loss))
+            send(Advanced(trial=spec.id, step=item.step, steps=item.steps, loss=item.loss))
     raise RuntimeError("a driven trial always has a result")

@@ -126,8 +126,8 @@ class Slot:
                 return Progress(self.index, reply.trial, reply.step, reply.steps, reply.loss)
             case Finished() if self.spec is not None:
                 self.spec = None
-                if reply.result.outcome is Outcome.OUT_OF_MEMORY:
-                    self._leave()  # nobody knows what still holds memory in there
+                if reply.result.outcome is Outcome.OUT_OF_MEMORY or reply.leaves:
+                    self._leave()  # nobody knows what still holds memory in there, or what waits for what
                 elif self.state is State.BUSY:
                     self._enter(State.IDLE)
                 return reply.result
@@ -197,6 +197,8 @@ class Slot:
         if reply.lost:
             return Outcome.CRASHED, f"the worker's machine was lost ({reply.lost}), {self._last_sign()}"
         how = death(reply.code, reply.signal)
+        if reply.rank is not None:
+            how = f"rank {reply.rank} was {how}" if reply.signal is not None else f"rank {reply.rank} {how}"
         if self.spec is not None:
             how += f", {self._last_sign()}"
         if reply.code is not None:

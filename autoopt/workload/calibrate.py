@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from autoopt.timing import compiled_seconds
 from autoopt.workload import tokens
@@ -53,7 +54,9 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
     with workload.autocast(), counting_autocast() as autocasts, tokens.looking(model) as looked:
         # Ours is entered before the counting.
         loss = workload.loss(model, clone(batch))
-    strangers = outside(loss, model)
+    # The leaves of a sharded model are parameters that are whole for as long as they are needed.
+    sharded = workload.group is not None and workload.group.parallel == "fully_shard"
+    strangers = [] if sharded else outside(loss, model)
     begin = time.perf_counter()
     loss.backward()  # type: ignore[no-untyped-call]
     sparse = any(p.grad is not None and p.grad.is_sparse for p in model.parameters())
@@ -77,18 +80,18 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
                 del optimizer
                 optimizer, spare = next(optimizers), False
                 waited, took = _step(workload, model, optimizer, batches)
-            compute.append(took)
-            waiting.append(waited)
+            compute.append(workload.slowest(took))
+            waiting.append(workload.slowest(waited))
             if not sparse and workload.settings.clip is None:
                 norms.append(_norm(parameters))
-            if index >= 2 and time.perf_counter() - begin > _SECONDS:
+            if index >= 2 and workload.slowest(time.perf_counter() - begin) > _SECONDS:
                 break
     finally:
         batches.close()  # type: ignore[attr-defined]
     skip = min(warm, len(compute) - 2)
     return Calibration(
         batch,
-        float(loss.detach()),
+        workload.mean(float(loss.detach())),
         compute[0],
         statistics.median(compute[skip:]),
         statistics.median(waiting[skip:]),
@@ -125,11 +128,12 @@ def _step(
 ) -> tuple[float, float]:
     """One optimizer step as training takes it: (seconds waiting for data, seconds of the rest)."""
     begin = time.perf_counter()
-    taken = [next(batches) for _ in range(workload.settings.accumulate)]
+    taken = [next(batches) for _ in range(workload.share_of(workload.settings.accumulate))]
     ready = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
-    for batch in taken:
-        _loss(workload, model, batch).backward()  # type: ignore[no-untyped-call]
+    for index, batch in enumerate(taken, 1):
+        with workload.holding(model, last=index == len(taken)):
+            _loss(workload, model, batch).backward()  # type: ignore[no-untyped-call]
     if workload.settings.clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), workload.settings.clip)
     optimizer.step()
@@ -140,7 +144,8 @@ def _step(
 def _norm(parameters: list[nn.Parameter]) -> float:
     """Norm of the gradient that the last step left, outside of what is timed."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    return float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    norm = nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def _loss(workload: Workload, model: nn.Module, batch: Any) -> Tensor:

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -18,10 +18,14 @@ from autoopt.workload import lightning_kinds as kinds
 from autoopt.workload.attributes import Attributes
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.contract import Contract
+from autoopt.workload.group_limits import check_contract, refused
 from autoopt.workload.guard import Guard
 from autoopt.workload.loading import open_project
 from autoopt.workload.own_loop import OwnLoop
 from autoopt.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from autoopt.workload.group import Group
 
 
 def load(target: str, args: Sequence[str] = (), flags: Flags | None = None, device: str = "cpu") -> Workload:
@@ -49,9 +53,15 @@ def load(target: str, args: Sequence[str] = (), flags: Flags | None = None, devi
 
 
 def load_any(
-    target: str, args: Sequence[str] = (), flags: Flags | None = None, device: str = "cpu"
+    target: str,
+    args: Sequence[str] = (),
+    flags: Flags | None = None,
+    device: str = "cpu",
+    group: Group | None = None,
 ) -> Workload | OwnLoop:
     """As `load`, and a file with `run(make_optimizer, steps, seed, report)` as what it is.
+
+    With a `group` this process is one of several that train the model together.
 
     Raises: as `load`.
     """
@@ -61,11 +71,19 @@ def load_any(
     try:
         seconds = time.perf_counter() - begin
         if own_loop.is_one(project.source):
+            if group is not None:
+                raise refused(
+                    f"{target} has a training loop of its own", "it starts its processes itself, or none"
+                )
             return own_loop.read(project, flags or Flags(), device, guard)
         given = contract.read(project.source, project.label, project.again)
+        if group is not None:
+            check_contract(given)
         _same_device(given, device)
         saved = checkpoints.read(flags.checkpoint) if flags and flags.checkpoint else None
-        workload = Workload(given, project.code, flags or Flags(), device, target, project, guard, saved)
+        workload = Workload(
+            given, project.code, flags or Flags(), device, target, project, guard, saved, group
+        )
     except BaseException:
         project.undo()
         guard.restore()

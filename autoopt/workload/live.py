@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from autoopt.workload.contract import Contract
 from autoopt.workload.seeding import derive, seed_everything
 from autoopt.workload.state import InitialStates, capture, check_trainable, is_placed, write
 
+if TYPE_CHECKING:
+    from autoopt.workload.group import Group
+
 
 class LiveModel:
     """Builds the user's model and brings it to the initial state of a seed.
@@ -25,11 +29,18 @@ class LiveModel:
         code: the border to them.
         device: where the model goes, unless it is dispatched or quantized.
         note: takes what the user should know.
+        group: the processes that train it together.
     """
 
     def __init__(
-        self, given: Contract, code: UserCode, device: torch.device, note: Callable[[str], None]
+        self,
+        given: Contract,
+        code: UserCode,
+        device: torch.device,
+        note: Callable[[str], None],
+        group: Group | None = None,
     ) -> None:
+        self._group = group
         self._contract, self._code, self._device, self._note = given, code, device, note
         self._model: nn.Module | None = None
         self._states = InitialStates()
@@ -62,6 +73,8 @@ class LiveModel:
     def at(self, seed: int) -> nn.Module:
         """The model with the initial state of `seed`, written in place."""
         model = self.model
+        if self._group is not None:
+            self._group.rest(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(self._trainable.get(name, parameter.requires_grad))
         state = self._states.get(seed)
@@ -83,6 +96,9 @@ class LiveModel:
         check_trainable(model, self._contract.label)
         if not is_placed(model):
             model.to(self._device)
+        if self._group is not None:
+            self._group.take(model, self._contract.label)
+            self._group.check_weights(model, self._contract.label)
         self._model = model
         self._trainable = {name: p.requires_grad for name, p in model.named_parameters()}
         contract.complete(self._contract, model)

@@ -100,6 +100,11 @@ def check_without_batches(metric: tuple[str, str] | None, given: Contract) -> No
     )
 
 
+def can_be_shared(given: Contract) -> bool:
+    """Whether processes may score a part of the batches each: the mean loss is all that is asked for."""
+    return given.evaluate is None and given.validate is None and given.score is None
+
+
 def _alone(evaluate: Callable[..., Any]) -> bool:
     """Whether it takes the model only, and so has data of its own."""
     return positional(evaluate) == 1
@@ -155,6 +160,11 @@ def _score(workload: Workload, model: nn.Module, batches: Batches) -> Score:
             value.detach().double().cpu() if value.device.type == "mps" else value.detach().double()
         )
         weights.append(given.weigh(model, batch) if given.weigh is not None else samples(batch) or 1)
+    if batches.shared is not None:
+        weighted = float(sum(value * weight for value, weight in zip(losses, weights, strict=True)))
+        weighted, counted, number = batches.shared(weighted, sum(weights), len(losses))
+        loss = weighted / (counted or 1)
+        return Score(loss, loss if metric is not None else None, int(number))
     total = sum(weights) or 1  # batches of which no label counts have a loss of no weight
     loss = float(sum(value * (weight / total) for value, weight in zip(losses, weights, strict=True)))
     found: float | None = None

@@ -49,7 +49,8 @@ def resolve(
     if values.get("metric") is not None:
         name, direction, *best = values["metric"]
         values["metric"], values["metric_best"] = (name, direction), (best[0] if best else None)
-    _divide(values, origins, label, samples_per_batch)
+    _divide(values, origins, label, samples_per_batch, flags.nproc)
+    _share_out(values, origins, flags.nproc or 1)
     if flags.steps is None and flags.epochs is not None:
         values["steps"] = _steps(flags.epochs, batches_per_epoch, values.get("accumulate", 1))
         origins["steps"] = "flag"
@@ -83,6 +84,7 @@ def _divide(
     origins: dict[str, Origin],
     label: str,
     samples_per_batch: Callable[[], int | None],
+    nproc: int | None,
 ) -> None:
     """What a global batch makes of the accumulation. Of two that say how much is accumulated a flag beats the file."""
     if "global_batch" not in values:
@@ -99,7 +101,7 @@ def _divide(
             "A global batch needs batches whose samples can be counted, and yours hold no tensor.",
             "Give --accumulate, or ACCUMULATE in your file.",
         )
-    ranks = _world_size()
+    ranks = nproc or _world_size()
     try:
         values["accumulate"] = accumulate_for(values["global_batch"], each, ranks)
     except UsageError as error:
@@ -108,6 +110,16 @@ def _divide(
         raise WorkloadError(f"{label}: {error.message}", error.hint) from None
     values["ranks"] = ranks
     origins["accumulate"] = origins["ranks"] = origin
+
+
+def _share_out(values: dict[str, Any], origins: dict[str, Origin], ranks: int) -> None:
+    """A step's batches are shared out among the processes where they can be; else each takes as many, as in train.py."""
+    if ranks == 1:
+        return
+    each_once = values.get("accumulate", 1)
+    values["accumulate"] = each_once if each_once % ranks == 0 else each_once * ranks
+    values["ranks"] = ranks
+    origins["ranks"] = "flag"
 
 
 def _twice(origin: Origin, label: str) -> UsageError | WorkloadError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from autoopt.errors import WorkloadError
 from autoopt.workload.frozen import is_packed
@@ -27,7 +29,14 @@ def trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def capture(model: nn.Module) -> State:
     """Copies on the host of what training changes."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in trained(model)}
+    return {name: own(value).to("cpu", copy=True) for name, value in trained(model)}
+
+
+def own(value: Tensor) -> Tensor:
+    """What this process holds of a tensor: all of it, or of a sharded one its shard, with the same memory."""
+    held: Any = value.detach()
+    local: Tensor = held.to_local() if isinstance(held, DTensor) else held
+    return local
 
 
 def write(model: nn.Module, state: State) -> None:
@@ -36,7 +45,7 @@ def write(model: nn.Module, state: State) -> None:
     Raises:
         WorkloadError: the state is of a model with other parameters.
     """
-    live = dict(trained(model))
+    live = {name: own(value) for name, value in trained(model)}
     names = [
         n for n in {**live, **state} if n not in live or n not in state or live[n].shape != state[n].shape
     ]

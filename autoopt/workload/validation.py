@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -97,6 +97,13 @@ class Batches:
 
     def __init__(self, held: Held, count: int | None, device: torch.device) -> None:
         self._held, self._indices, self._device = held, held.chosen(count), device
+        self.shared: Callable[..., list[float]] | None = None
+        """Sums over the processes that have the other batches; None: all are here."""
+
+    def part(self, rank: int, size: int, sums: Callable[..., list[float]]) -> Batches:
+        """Every `size`-th of them from the `rank`-th on; `sums` adds up what the processes found."""
+        self._indices, self.shared = self._indices[rank::size], sums
+        return self
 
     def __len__(self) -> int:
         return len(self._indices)

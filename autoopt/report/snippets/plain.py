@@ -29,6 +29,13 @@ def snippet(rec: Recommendation) -> Snippet:
         lines.append(
             comment(f"each step on {count} batches of yours: each loss / {count}, and a backward for each")
         )
+    if rec.workload.processes > 1:
+        ranks, seen = rec.workload.processes, rec.recommendation.effective_batch
+        lines.append(
+            comment(
+                f"chosen for {ranks} processes (torchrun --nproc-per-node {ranks}): a step of all of them sees {seen}"
+            )
+        )
     if facts.has_modes(rec):
         lines.append(
             comment("optimizer.train() before training, optimizer.eval() before validation and saving")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from autoopt.errors import DeviceError
+from autoopt.errors import DeviceError, UsageError
 from autoopt.trials.cluster.messages import Node
 
 _SLACK = 1e-6
@@ -40,22 +40,33 @@ class Share:
         return min(limits, default=0)
 
 
-def share(nodes: Iterable[Node], device: str, cpus: float | None, gpus: float | None) -> Share:
+def share(
+    nodes: Iterable[Node], device: str, cpus: float | None, gpus: float | None, ranks: int = 1
+) -> Share:
     """What each trial gets: a GPU where there are any, unless the CPU was asked for; one core unless told otherwise.
+
+    Where several processes train a model together, a GPU and a core for each of them.
 
     Args:
         device: "auto", "cpu" or "cuda".
         cpus, gpus: as the user gave them, for each trial.
+        ranks: processes of a trial.
 
     Raises:
         DeviceError: GPUs are wanted, and no machine has one.
+        UsageError: fewer GPUs than processes are asked for.
     """
     there = any(node.gpus > 0 for node in nodes)
     if gpus is None:
-        gpus = 1.0 if device.startswith("cuda") or (device == "auto" and there) else 0.0
+        gpus = float(ranks) if device.startswith("cuda") or (device == "auto" and there) else 0.0
     if gpus > 0 and not there:
         raise DeviceError("No machine of the cluster has a GPU.", "Use --device cpu.")
-    return Share(1.0 if cpus is None else cpus, gpus)
+    if ranks > 1 and 0 < gpus < ranks:
+        raise UsageError(
+            f"--gpus-per-trial {gpus:g} does not suffice for --nproc {ranks}: each process has a GPU of its own.",
+            f"Use --gpus-per-trial {ranks}, or leave it out.",
+        )
+    return Share(float(ranks) if cpus is None else cpus, gpus)
 
 
 def kind_of(nodes: Sequence[Node], share: Share) -> str:

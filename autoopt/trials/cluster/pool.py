@@ -37,6 +37,7 @@ class ClusterPool:
         device: "auto", "cpu" or "cuda".
         cpus, gpus: of each trial; one core, and a GPU where there are any, unless given.
         workers: at most so many trials at once.
+        ranks: processes that train each model together, in one actor on one machine.
         log_dir: gets what the bridge prints.
 
     Raises:
@@ -58,6 +59,7 @@ class ClusterPool:
         cpus: float | None = None,
         gpus: float | None = None,
         workers: int | None = None,
+        ranks: int = 1,
         load_seconds: float = 900.0,
         timing_seconds: float | None = None,
     ) -> None:
@@ -72,7 +74,7 @@ class ClusterPool:
         self._gateway = Gateway(order, log_dir / "cluster.log")
         try:
             nodes = self._gateway.first(min(_CONNECT_SECONDS, load_seconds))
-            self._share = share(nodes, device, cpus, gpus)
+            self._share = share(nodes, device, cpus, gpus, ranks)
             self.kind = kind_of(nodes, self._share) if self._allotted is None else self._allotted.now.kind
             self._most, self._all = workers, {node.id: node for node in nodes}
             self._places = self._free(nodes)
@@ -89,9 +91,12 @@ class ClusterPool:
                 arguments,
                 flags,
                 log_dir=log_dir,
-                devices=["cuda:0" if self._share.gpus and device != "cpu" else "cpu"],
+                devices=[
+                    f"cuda:{rank}" if self._share.gpus and device != "cpu" else "cpu" for rank in range(ranks)
+                ],
                 workers=len(self._places),
-                threads=max(1, int(self._share.cpus)),
+                ranks=ranks,
+                threads=max(1, int(self._share.cpus) // ranks),
                 load_seconds=load_seconds,
                 timing_seconds=timing_seconds,
                 launch=self._launch,
