@@ -1,10 +1,10 @@
 """The recommendation where the budget is too small to try what is likeliest to be best.
 
-What other networks speak for, and the trials of others here do not speak against, is handed on although its shortest trial
-would not have fitted: a choice among the cheap ones that were tried would be a worse one. Replayed (`python -m
-benchmarks.choice.report --budgets 0.2 0.3 0.5 0.7`), it is on average, and none of them diverged. It is said in every place
-that nobody has tried it. Whoever has an optimizer of their own, a limit of memory or a half-trained net gets only what
-was tried.
+What other networks speak for, and the trials of others here do not speak against, is handed on although its shortest
+trial would not have fitted: a choice among the cheap ones that were tried is mostly a worse one. Replayed (RESULTS.md,
+"budgets below a full run"), it is on the workloads open to tuning, and now better, now worse on the two held out; none
+diverged. It is said in every place that nobody has tried it. Whoever has an optimizer of their own, a limit of memory or
+a half-trained net gets only what was tried.
 """
 
 from __future__ import annotations
