@@ -14,10 +14,12 @@ from autoopt.errors import (
     AutooptError,
     BudgetError,
     ClusterGone,
+    DiskFull,
     NoResult,
     WorkerError,
     WorkloadError,
 )
+from autoopt.hardware.cpu import busy
 from autoopt.job import Job
 from autoopt.journal import (
     changed_settings,
@@ -106,10 +108,13 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
             # On a cluster it is Ray that counts what is taken.
             chosen = _leased(job, stack) if runner is None and job.cluster is None else []
             left = job.budget - clock()
+            # Looked at before workers of ours make a load.
+            crowded = busy() if runner is None and job.cluster is None else ""
             own = runner or _pool(job, run, chosen, max(left, RESUME_SECONDS) if past else left)
             stack.callback(own.close)
             report = _started_in_time(own, job, clock)
-            notes = _fit_memory(job, own, report, chosen)
+            notes = [crowded] if crowded else []
+            notes += _fit_memory(job, own, report, chosen)
             stack.enter_context(stop.listening())
             return _Session(job, run, events, clock, stop, own, report, past, notes, taken).go()
         except KeyboardInterrupt:
@@ -179,7 +184,13 @@ class _Session:
         if hopeless(planner.results):
             raise NoResult(f"Every trial fails: {planner.results[-1].message}", "Mend it, then run again.")
         recommendation = recommend(self._evidence(planner, finished))
-        self._write(recommendation, planner)
+        try:
+            self._write(recommendation, planner)
+        except DiskFull as error:
+            error.hint = (
+                "Its trials are kept: free some space, then the same command with --resume writes the rest."
+            )
+            raise
         _end(self.events, self.clock, "finished" if finished else "interrupted", "")
         return recommendation
 

@@ -13,6 +13,7 @@ import pytest
 from autoopt import policy as policies
 from autoopt.errors import (
     BudgetError,
+    DiskFull,
     NoResult,
     RunError,
     UnknownOptimizer,
@@ -275,6 +276,22 @@ def test_trials_that_all_fail_end_the_run_with_the_reason(tmp_path: Path) -> Non
     last = replay(tmp_path / "run")[-1]
     assert isinstance(last, RunEnded)
     assert last.how == "failed"
+
+
+def test_a_disk_that_fills_up_at_the_end_costs_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise DiskFull(f"The disk is full: {path} could not be written.", "Free some space.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("autoopt.files.write_text", full)
+        with pytest.raises(DiskFull) as caught:
+            go(job(tmp_path))
+    assert "with --resume writes the rest" in caught.value.hint
+    engine = Engine()
+    assert go(resumed(tmp_path), engine).complete
+    assert (tmp_path / "run" / "recommendation.yaml").exists()
 
 
 def test_there_is_no_run_to_resume(tmp_path: Path) -> None:

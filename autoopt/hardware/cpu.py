@@ -36,6 +36,29 @@ def cpu_slots(environment: Mapping[str, str] | None = None, root: Path = _ROOT) 
     return max(1, min(limits))
 
 
+def busy(load: float | None = None, cores: int | None = None) -> str:
+    """Says that others keep the processors busy, before a run of ours begins; "" where they do not.
+
+    Args:
+        load: processes that run or wait to run, a mean over the last minute; None: the system's.
+        cores: None: the machine's.
+
+    Example:
+        >>> busy(11.2, 2)
+        'other processes kept the processors busy as the run began (a load of 11.2 on 2 cores): steps take longer than alone'
+        >>> busy(1.5, 2)
+        ''
+    """
+    now = psutil.getloadavg()[0] if load is None else load
+    total = cores or os.cpu_count() or 1
+    if now < total:
+        return ""
+    return (
+        f"other processes kept the processors busy as the run began (a load of {now:.3g} on {total} core"
+        f"{'s' * (total > 1)}): steps take longer than alone"
+    )
+
+
 def available_memory(root: Path = _ROOT) -> int:
     """Bytes that can be allocated now: the machine's, or what is left under a control group's limit."""
     return min([int(psutil.virtual_memory().available), *_room_in_groups(root)])

@@ -14,6 +14,8 @@ from autoopt.tuning.field import Option
 ADAMW = "adamw"
 _DECIDED = 0.9
 """Probability of a difference from which on it is told."""
+_MOST_PERCENT = 1000.0
+"""Above it a percentage of a loss near zero says nothing."""
 _SAME = 0.03
 """Relative difference of costs that counts as none: less is timing noise."""
 
@@ -64,12 +66,14 @@ def _loss(e: Evidence, key: Key, seen: Expected, adamw: Key, its: Expected) -> s
 def difference(a: float, b: float) -> str:
     """How far apart two losses are: in percent of the second, or as they are where a percentage says nothing.
 
-    >>> difference(0.92, 1.0), difference(-1.0, 0.5)
-    ('8 %', '1.5')
+    >>> difference(0.92, 1.0), difference(-1.0, 0.5), difference(4.7, 0.002)
+    ('8 %', '1.5', '4.7')
     """
     if b <= 0 or a <= 0:
         return f"{abs(a - b):.3g}"
     percent = 100 * abs(a / b - 1)
+    if percent > _MOST_PERCENT:
+        return f"{abs(a - b):.3g}"
     return f"{percent:.0f} %" if percent >= 1 else f"{percent:.1g} %"
 
 

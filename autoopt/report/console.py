@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from autoopt.report.words import (
     duration,
     interval,
     length_of,
+    measured,
     name_of,
     number,
     other_batches,
@@ -47,6 +48,8 @@ _WORDS = {"recommended": "chosen", "edge": "at edge"}
 _TRUST = {"low": "red", "medium": "yellow", "high": "green"}
 _WIDE = 116
 _MIDDLE = 92
+_NARROW = 72
+_NAME = 9
 
 
 @contextmanager
@@ -181,7 +184,7 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     if rec.recommendation.effective_batch is not None:
         yield Text.assemble(("a step sees  ", "bold"), str(rec.recommendation.effective_batch))
     yield ""
-    if _rows(rec):
+    if measured(rec):
         yield _table(rec, width)
         for remark in filter(None, (length_of(rec), other_batches(rec))):
             yield Text(remark, style="dim")
@@ -238,22 +241,17 @@ def _table(rec: Recommendation, width: int) -> Table:
     wide = width >= _WIDE
     metric = rec.settings.metric
     both = metric is None or width >= _MIDDLE
-    rows = _rows(rec)
+    rows = measured(rec)
     unit, size = _unit(rows)
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1 if width >= _MIDDLE else 0, 0, 0)
     )
-    table.add_column("optimizer", overflow="fold")
+    table.add_column("optimizer", overflow="fold", min_width=_NAME)
     if both:
         table.add_column("final loss", no_wrap=True)
-    for name in (
-        *([metric[0]] if metric else []),
-        "rate",
-        "ms/step",
-        "samples/s",
-        f"state {unit}",
-        f"peak {unit}",
-    ):
+    names = ["rate", "ms/step", "samples/s", f"state {unit}", f"peak {unit}"]
+    left_out = () if width >= _NARROW else (2, 3)
+    for name in [*([metric[0]] if metric else []), *_without(names, left_out)]:
         table.add_column(Text(name), justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in rows:
@@ -265,20 +263,20 @@ def _table(rec: Recommendation, width: int) -> Table:
         name = name_of(row.optimizer, rec) + times_batch(row) + (" *" if row.pareto else "")
         cells = [name, *([loss] if both else [])]
         cells += [number(seen.metric if seen else None) + ("" if both else other)] if metric else []
-        cells += [
+        costs = [
             number(rate_of(row, rec), 2),
             number(1e3 * seconds if (seconds := pace(row)) else None, 3),
             scaled(seen.samples_per_second if seen else None).replace(" ", ""),
             *(number(v / size if v is not None else None, 3) for v in _sizes(row)),
-            _WORDS.get(row.status, row.status),
         ]
+        cells += [*_without(costs, left_out), _WORDS.get(row.status, row.status)]
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(row.status, ""))
     return table
 
 
-def _rows(rec: Recommendation) -> list[Row]:
-    """Those that a table has something to say of: why the others were not tried is told below it."""
-    return [row for row in rec.optimizers if row.optimizer not in rec.cut and (row.trials or row.expected)]
+def _without(cells: Sequence[str], left_out: Collection[int]) -> list[str]:
+    """Of a row, what a very narrow terminal has room for."""
+    return [cell for i, cell in enumerate(cells) if i not in left_out]
 
 
 def _steps(rec: Recommendation, width: int) -> Iterator[RenderableType]:

@@ -141,6 +141,22 @@ def length_of(rec: Recommendation) -> str:
     return f"losses are those after {measured} of the real run's {real} steps, where no other number is given"
 
 
+def measured(rec: Recommendation) -> list[Row]:
+    """The rows that a table has something to say of: why others were not tried is told below it."""
+    return [
+        row
+        for row in rec.optimizers
+        if row.optimizer not in rec.cut and (row.expected or (row.trials and row.status != "not tried"))
+    ]
+
+
+def untried(rec: Recommendation) -> dict[str, str]:
+    """Of all other optimizers, why there is nothing to say of them."""
+    shown = {row.optimizer for row in measured(rec)}
+    late = {r.optimizer: r.reason for r in rec.optimizers if r.optimizer not in shown and r.reason}
+    return late | dict(rec.cut)
+
+
 def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     """Names that share a reason, together.
 

@@ -134,3 +134,9 @@ def test_the_processors_name(tmp_path: Path) -> None:
     (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\n")
     assert cpu.cpu_model(tmp_path) == "Fast CPU @ 3 GHz"
     assert cpu.cpu_model()
+
+
+def test_a_machine_that_others_keep_busy_is_told_and_an_idle_one_is_not() -> None:
+    assert "a load of 11.2 on 2 cores" in cpu.busy(11.2, 2)
+    assert "on 1 core)" in cpu.busy(1.0, 1)
+    assert cpu.busy(1.9, 2) == ""

@@ -172,6 +172,14 @@ def test_an_optimizer_of_which_nothing_is_known_has_no_row_but_a_reason() -> Non
     ]
 
 
+def test_a_terminal_of_60_columns_shows_every_name() -> None:
+    rec = factory.recommendation()
+    lines = shown(rec, 60).splitlines()
+    for row in (r for r in rec.optimizers if r.expected and r.optimizer != BASELINE):
+        assert any(line.startswith(row.optimizer) and f"{row.hyper['lr']:.2g}" in line for line in lines)
+    assert not any("…" in line for line in lines)
+
+
 def test_the_plan() -> None:
     out = io.StringIO()
     console.show_plan(factory.plan(), Console(file=out, width=80))

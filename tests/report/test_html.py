@@ -146,3 +146,12 @@ def test_the_effective_batch_and_trials_with_another_one_are_told() -> None:
     name = first.spec.optimizer
     (trace,) = [t for t in figures_in(text)["curves"]["data"] if t["name"] == name]
     assert trace["x"] == [750, 1500], "at equal samples"
+
+
+def test_an_optimizer_of_which_nothing_is_known_has_a_reason_and_no_row() -> None:
+    first, second, *_ = factory.rows()
+    update = {"expected": None, "trials": 0, "status": "not tried", "reason": "the time ran out"}
+    rec = factory.recommendation(optimizers=[first, second.model_copy(update=update)])
+    text = html.render(rec, [])
+    assert f"Not tried: {second.optimizer} (the time ran out)" in text
+    assert '<tr class="not tried">' not in text
