@@ -144,16 +144,19 @@ def rows(_):
 tables.curves = lambda run: ({name: 1 for name in tables.CURVES} for _ in rows(run))
 sys.exit(run(["export", sys.argv[1], "--csv", sys.argv[2]]))
 """
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code, str(folder), str(tmp_path / "t.csv")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "writing\n"
-    os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            os.kill(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()  # it would write for ever
     assert (process.returncode, said) == (130, "")
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
 
