@@ -21,7 +21,8 @@ _CONNECT_SECONDS = 60.0
 _PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
 """Between attempts: each starts a process that loads Ray."""
-_LEAVE_SECONDS = 12.0
+_LEAVE_SECONDS = 1.0
+"""A bridge that only looks has nothing on the cluster, and one that is still connecting does not hear."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Lookout:
         self._ending.set()
         self._doubted.set()
         if self._thread.is_alive():
-            self._thread.join(_LEAVE_SECONDS)
+            self._thread.join(_LEAVE_SECONDS + 2 * _TICK)
 
     def doubt(self) -> None:
         """Somebody has lost the cluster: what was seen counts no more until it has been reached anew."""
@@ -108,7 +109,7 @@ class Lookout:
                 elif deadline is not None and time.monotonic() > deadline:
                     raise ClusterGone(f"The cluster did not answer in {_CONNECT_SECONDS:.0f} s.")
         finally:
-            gateway.close()
+            gateway.close(_LEAVE_SECONDS)
 
     def _see(self, sight: Sight) -> None:
         if sight != self._sight:

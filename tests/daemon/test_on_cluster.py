@@ -132,7 +132,7 @@ def test_two_jobs_share_the_machines_and_outlive_the_daemon(real: Place, machine
     assert any(isinstance(event, RunResumed) for event in replay(out))
     done = recipe.load(out / recipe.FILE_NAME)
     assert isinstance(done, Recommendation)
-    assert done.provenance.model_dump()["cluster"]["machines"]
+    assert done.provenance["cluster"]["machines"]
     until(lambda: not actors(real), 30)
     until(lambda: there(daemon)["free"] == 2, PATIENCE)
     daemon.stop()

@@ -123,11 +123,11 @@ class Gateway:
         """Has a worker started whose commands come from one pipe, and whose replies go to another."""
         socket.send_fds(self._door, [encode(order)], [commands, replies])
 
-    def close(self) -> None:
-        """Leaves the cluster; Ray ends what this run has there."""
+    def close(self, seconds: float = _LEAVE_SECONDS) -> None:
+        """Leaves the cluster, at the latest after so many seconds; Ray ends what this run has there."""
         self._door.close()
         try:
-            self._process.wait(_LEAVE_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -9,6 +9,7 @@ with 0 the jobs are real ones.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -19,17 +20,32 @@ from autoopt.daemon.server import Serving, Settings, serve
 from autoopt.daemon.service import Service
 from autoopt.daemon.snapshot import Snapshot
 from autoopt.daemon.sockets import Address
+from autoopt.records import Cluster
 
 
 def main(home: str, port: str, seconds: str) -> int:
-    def played(job: Job, snapshot: Snapshot, folder: Path, *, resume: bool, device: str) -> list[str]:
+    def played(
+        job: Job,
+        snapshot: Snapshot,
+        folder: Path,
+        *,
+        resume: bool,
+        device: str,
+        cluster: Cluster | None = None,
+    ) -> list[str]:
         return [sys.executable, "-m", "tests.daemon.page.play", str(folder / "out"), seconds]
 
     def ready(serving: Serving) -> None:
         print(json.dumps({"url": serving.url, "link": serving.link()}), flush=True)
 
     place = Home(Path(home))
-    service = Service(place, devices="cpu", command=played if float(seconds) else commands.profile)
+    address = os.environ.get("TEST_CLUSTER")
+    service = Service(
+        place,
+        devices="cpu",
+        cluster=Cluster(address=address) if address else None,
+        command=played if float(seconds) else commands.profile,
+    )
     settings = Settings(socket=place.socket, http=Address("127.0.0.1", int(port)))
     return serve(service, place, settings, ready=ready)
 

@@ -16,10 +16,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.daemon.page import made
+from tests.trials.cluster.machines import Machines
 
 pytestmark = pytest.mark.long(seconds=15)
 
 ROOT = Path(__file__).parents[3]
+SLOW = 120_000
+"""Milliseconds that Ray may take."""
 EXAMPLE = ROOT / "examples" / "digits_mlp"
 
 
@@ -84,6 +87,8 @@ def submit(page: Page, files: list[Path], name: str = "", **more: str) -> None:
     page.get_by_role("link", name="Submit", exact=True).click()
     page.get_by_label("Files").set_input_files(files)
     page.get_by_label("Name", exact=True).fill(name)
+    if "Workers" in more:
+        page.get_by_text("More options").click()
     for label, text in more.items():
         page.get_by_label(label, exact=True).fill(text)
     page.get_by_role("button", name="Submit").click()
@@ -119,6 +124,32 @@ def test_from_the_login_over_the_form_and_the_live_view_to_the_result(
     expect(page.get_by_role("region", name="log")).to_contain_text("trial_finished")
     page.get_by_role("link", name="Devices").click()
     expect(page.get_by_role("heading", name="CPU")).to_be_visible()
+
+
+@pytest.mark.xdist_group("ray")
+def test_a_real_cluster_is_shown_while_it_is_there_and_when_it_is_gone(
+    daemon: Daemon, login: Callable[[], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
+    machines = Machines()
+    try:
+        monkeypatch.setenv("TEST_CLUSTER", machines.address)
+        machines.add(num_cpus=3)
+        daemon.start(60.0)
+        page = login()
+        page.get_by_role("link", name="Devices").click()
+        card = page.locator("section.card").first
+        expect(card).to_contain_text("0 of 3 places in use, 3 free", timeout=SLOW)
+        submit(page, files(), "there", Workers="2")
+        expect(page.locator("main")).to_contain_text("2 places", timeout=SLOW)
+        page.get_by_role("link", name="Devices").click()
+        expect(card).to_contain_text("2 of 3 places in use, 1 free", timeout=SLOW)
+        expect(card).to_contain_text("Used by there.")
+        machines.kill_head()
+        expect(card).to_contain_text("Not there: ", timeout=SLOW)
+    finally:
+        machines.close()
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["ended", "killed"])
