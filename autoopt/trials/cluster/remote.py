@@ -106,6 +106,7 @@ class Gateway:
                 self._process.kill()
                 refused = token_refused(self.address)
                 raise WorkerError(refused.message, refused.hint)
+        self._process.kill()  # it waits for Ray, and not for us
         raise ClusterGone(
             f"The cluster at {self.address} did not answer in {seconds:.0f} s.",
             f"Its head is busy or another service listens there, or a larger --budget is needed. Ray's words: {self._log}.",
