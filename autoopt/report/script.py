@@ -59,6 +59,7 @@ def script(rec: Recommendation, folder: str | Path, target: str | None = None) -
         own_schedule=keeps_schedule(rec),
         schedule=schedule_of(rec),
         second_order=second_order(rec),
+        lightning=rec.workload.kind == "lightning",
         threads=rec.workload.threads if rec.workload.device == "cpu" else None,
         yours=rec.workload.baseline.source == "configure_optimizers",
         rate=rate(rec),
@@ -86,12 +87,15 @@ def _checkpoint(rec: Recommendation, folder: str | Path) -> dict[str, Any]:
 def _imports(rec: Recommendation) -> dict[str, list[str]]:
     """Import lines of train.py that depend on the recommendation, in the order that isort keeps."""
     outside = {"torch": ["nn"]}
+    fits = rec.workload.kind == "lightning"
     ours = {
         "autoopt.errors": ["AutooptError"],
         "autoopt.records": ["Band", "Flags"] if rec.promise else ["Flags"],
-        "autoopt.training": ["second_order", "set_mode"] if second_order(rec) else ["set_mode"],
+        "autoopt.training": ["second_order", "set_mode"] if second_order(rec) and not fits else ["set_mode"],
         "autoopt.workload": ["Workload", "load"],
     }
+    if fits:
+        ours["autoopt.trials.lightning"] = ["train as fit"]
     if samples(rec):
         ours["autoopt.batch"] = ["mismatch"]
         ours["autoopt.workload.data"] = ["samples"]

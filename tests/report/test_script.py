@@ -62,6 +62,13 @@ def variants() -> list[Recommendation]:
                 class_="autoopt.optim.adahessian:AdaHessian", optimizer="adahessian"
             )
         ),
+        factory.recommendation(workload=factory.workload(kind="lightning")),
+        factory.recommendation(
+            workload=factory.workload(kind="lightning"),
+            recommendation=factory.choice(
+                class_="autoopt.optim.adahessian:AdaHessian", optimizer="adahessian"
+            ),
+        ),
         larger_batch(),
         larger_batch(schedule="yours"),
         factory.keep().model_copy(
@@ -101,6 +108,8 @@ def larger_batch(**changes: Any) -> Recommendation:
         "own schedule",
         "hostile",
         "second order",
+        "lightning",
+        "lightning, second order",
         "larger batch",
         "larger batch in an own schedule",
         "the batch of yours",
