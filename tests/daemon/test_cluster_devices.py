@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from autoopt.daemon.checks import check
 from autoopt.daemon.cluster import ClusterDevices, ClusterPlace
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import Job, Options, Submission, new_id
 from autoopt.daemon.lookout import Sight
-from autoopt.errors import DeviceError
-from autoopt.records import Cluster
+from autoopt.daemon.machine import Machine
+from autoopt.errors import DeviceError, UsageError
+from autoopt.records import Cluster, Noted
 from autoopt.trials.cluster.allotted import ALLOTTED, HELD, Allotment, Held, write
 from autoopt.trials.cluster.messages import Node
 
@@ -179,6 +181,30 @@ def test_kinds_are_kept_apart_and_a_job_keeps_the_one_that_it_began_on(make: Mak
     figures = made.devices.figures()
     assert figures["cluster_places_used/A100"] == 1
     assert figures["cluster_machines"] == 2
+
+
+def test_a_submission_with_the_clusters_token_is_refused(make: Make, tmp_path: Path) -> None:
+    machine, cluster = Machine("none"), make().devices
+    check(Submission(target="m.py"), tmp_path, machine, cluster)
+    given = Submission(target="m.py", environment={"RAY_AUTH_TOKEN": "hidden"})
+    with pytest.raises(UsageError, match="is a secret") as refused:
+        check(given, tmp_path, machine, cluster)
+    assert "hidden" not in str(refused.value)
+    with pytest.raises(DeviceError, match="no device of its own machine"):
+        check(Submission(target="m.py", options=Options(device="cpu")), tmp_path, machine, cluster)
+    with pytest.raises(UsageError, match="--ship is for a job on a cluster"):
+        check(Submission(target="m.py", options=Options(ship="data")), tmp_path, Machine("cpu"), None)
+
+
+def test_a_run_stays_where_it_began(make: Make) -> None:
+    made = make()
+    here, there = made.job(), made.job()
+    for job in (here, there):
+        (made.home.job(job.id) / "out").mkdir()
+        event = Noted(at=1.0, text="x").model_dump_json()
+        (made.home.job(job.id) / "out" / "events.jsonl").write_text(f"{event}\n")
+    write(made.home.job(there.id) / ALLOTTED, Allotment(kind="x", places={"1": 1}))
+    assert [made.devices.is_for(job) for job in (here, there, made.job())] == [False, True, True]
 
 
 def test_what_cannot_be_had_is_said(make: Make) -> None:
