@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autoopt.trials.cluster.host import Host, device_model
 from autoopt.trials.cluster.messages import ORDERS, Connect, Node, Nodes, Open
-from autoopt.trials.cluster.refusals import refusal
+from autoopt.trials.cluster.refusals import first_line, refusal
 from autoopt.trials.protocol import Ended, encode
 
 _LOOK_SECONDS = 1.0
@@ -210,7 +210,7 @@ async def _model_of(node: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(str(error) or type(error).__name__)
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from autoopt.trials.cluster.messages import Refused
 
 _WRONG_TOKEN = re.compile(r"InvalidAuthToken|Unauthenticated|UNAUTHENTICATED")
 _TOO_LARGE = re.compile(r"size \(([\d.]+ ?\w+)\) exceeds the maximum size of ([\d.]+ ?\w+)")
+_NO_REASON = "Failed to set up runtime environment."
 _VERSIONS = re.compile(
     r"Version mismatch.*?Ray: (?P<ray>\S+)\s+Python: (?P<python>\S+).*?Ray: (?P<own_ray>\S+)\s+Python: (?P<own_python>\S+)",
     re.DOTALL,
@@ -39,6 +40,11 @@ def refusal(error: str, address: str, folder: str) -> Refused:
             f"Ray {found['own_ray']} on Python {found['own_python']}.",
             hint=f"Use the cluster's versions here: pip install 'ray=={found['ray']}', on its Python.",
         )
+    if "No space left on device" in error:
+        return Refused(
+            message=f"There is no space for {folder} where Ray puts it: {first_line(error)}",
+            hint="Make room in the head's temporary folder (/tmp/ray unless it was started with --temp-dir), or ship less.",
+        )
     if "Could not find any running Ray instance" in error:
         return Refused(
             message="There is no Ray cluster on this machine.",
@@ -47,13 +53,13 @@ def refusal(error: str, address: str, folder: str) -> Refused:
         )
     if "Starting Ray client server failed" in error or "ray client connection timeout" in error:
         return Refused(
-            message=f"The cluster at {address} is there, but does not serve this client: {_first(error)}",
+            message=f"The cluster at {address} is there, but does not serve this client: {first_line(error)}",
             hint="Where it has a token, this shell needs it too (RAY_AUTH_TOKEN). Or its head is busy: start that with "
             "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=120. Or run this on one of its machines, with --cluster auto.",
             gone=True,
         )
     return Refused(
-        message=f"The Ray cluster at {address} cannot be used: {_first(error)}",
+        message=f"The Ray cluster at {address} cannot be used: {first_line(error)}",
         hint="Start one with `ray start --head`, or give HOST:PORT of its head, or ray://HOST:10001.",
         gone=True,
     )
@@ -72,5 +78,11 @@ def token_refused(address: str) -> Refused:
     )
 
 
-def _first(error: str) -> str:
-    return (error.strip() or "it gave no reason").splitlines()[0]
+def first_line(error: str) -> str:
+    """The line of an exception of Ray's that says what it was.
+
+    >>> first_line("Failed to set up runtime environment.\\n[Errno 28] No space left on device")
+    '[Errno 28] No space left on device'
+    """
+    lines = [line for line in error.strip().splitlines() if line.strip() and line != _NO_REASON]
+    return lines[0].strip() if lines else "it gave no reason"

@@ -35,6 +35,11 @@ To exclude large files, add them to '.gitignore' or '.rayignore' files."""
         ("ray client connection timeout", "does not serve this client", "RAY_AUTH_TOKEN"),
         ("Starting Ray client server failed. See x.err", "does not serve this client", "CHECK_CHANNEL"),
         ("UNAUTHENTICATED: InvalidAuthToken", "refused this token", "RAY_AUTH_MODE=token"),
+        (
+            "Failed to set up runtime environment.\nFailed to upload x: [Errno 28] No space left on device",
+            "no space for /home/me/big where Ray puts it: Failed to upload x: [Errno 28]",
+            "/tmp/ray",
+        ),
         ("something\nelse", "cannot be used: something", "HOST:PORT"),
         ("", "it gave no reason", "HOST:PORT"),
     ],
