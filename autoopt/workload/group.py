@@ -125,7 +125,7 @@ class Group:
         """
         if self._wrapped is not None:
             # It may live on in a cycle or in the stack of an error, and would go on averaging the same parameters.
-            self._wrapped._remove_autograd_hooks()
+            self._wrapped._remove_autograd_hooks()  # type: ignore[no-untyped-call]
             self._wrapped = None
         if self._parallel == "fully_shard" and precision == "fp16":
             raise WorkloadError(
