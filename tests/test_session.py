@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from autoopt.occupancy import Occupancy
 from autoopt.records import (
     Event,
     Outcome,
@@ -320,3 +321,31 @@ def test_outside_of_the_main_thread_no_signal_is_touched() -> None:
     thread.start()
     thread.join(20)
     assert seen == [(before, False, os.getpid())]
+
+
+def test_while_many_slots_want_a_trial_those_in_flight_are_looked_after(run: Run) -> None:
+    """A planner that thinks for long fills a few slots, looks for results, and goes on; what it cost is counted."""
+    runner = Simulated(Machine(SURFACES, seconds=60.0, workers=12))
+    planner, counted, looks = runner.machine.planner(), Occupancy(runner.clock), list[float]()
+    ask, wait = planner.ask, runner.wait
+
+    def slowly(elapsed: float) -> TrialSpec | None:
+        runner.now += 0.1
+        return ask(elapsed)
+
+    def look(timeout: float) -> list[Progress | TrialResult]:
+        looks.append(timeout)
+        return (
+            []
+            if timeout == 0 and runner.now < min(end for end, _ in runner.flying.values())
+            else wait(timeout)
+        )
+
+    planner.ask, runner.wait = slowly, look  # type: ignore[method-assign]
+    assert run_trials(planner, runner, run, Silent(), runner.clock, Stop(), counted)
+    assert looks[:3] == [0.0, 0.0, 0.0]
+    used = counted.used()
+    assert used.slots == 12
+    assert used.question_seconds >= 0.1
+    assert used.planner > 0.1 * 12
+    assert used.total == pytest.approx(12 * used.wall, rel=0.01)

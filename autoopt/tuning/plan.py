@@ -24,6 +24,10 @@ MOST_FRESH = 5
 """Fresh seeds of a finalist: more buy little."""
 FEWEST_TO_CONFIRM = 8
 """Trials at the longest length that must fit before any is kept for fresh seeds."""
+MANY_WORKERS = 16
+"""From here on trials at once are so many that finalists get their fresh seeds beside the race, in full length."""
+_ONE_TRIAL = 1.1
+"""Times of a longest trial that are kept for that."""
 _HIGH_TRIALS = 16
 """Full-length trials without which no choice is called sure."""
 _LONGEST_SHARE = 0.6
@@ -130,6 +134,10 @@ def layout(
         return Layout(names, [], 0.0, 0.0)
     capacity = seconds * costs.workers * _USEFUL / costs.trial(fitting[0], _TYPICAL)
     kept = confirm * seconds if capacity >= FEWEST_TO_CONFIRM else 0.0
+    if kept and costs.workers >= MANY_WORKERS:
+        # A share in which no longest trial ends would be lost on all workers; a race of less than one such trial too.
+        one = _ONE_TRIAL * costs.trial(fitting[0], _TYPICAL)
+        kept = max(kept, one) if seconds >= 2 * one else kept
     return Layout(names, fitting[:LENGTHS], capacity, kept)
 
 

@@ -15,7 +15,7 @@ from autoopt.tuning.finals import fresh_trials
 from autoopt.tuning.leaders import Leaders
 from autoopt.tuning.moves import Moves
 from autoopt.tuning.pace import Pace
-from autoopt.tuning.plan import Layout
+from autoopt.tuning.plan import MANY_WORKERS, Layout
 from autoopt.tuning.race import Race
 from autoopt.tuning.rounds import WORTHLESS, Rounds
 
@@ -73,6 +73,8 @@ class Proposals:
         if now.elapsed >= now.deadline - self._layout.confirm_seconds:
             # What is new now could only be trained too short to overtake what was trained in full.
             yield from self._confirm(results)
+            if self._workers >= MANY_WORKERS:  # finalists leave most of them free
+                yield from self._rounds.proposals(now)
             return
         if sum(len(arm.tried) for arm in self._race.arms.values()) < _MOST_TRIALS:
             if self._midrun:

@@ -74,7 +74,7 @@ class Rounds:
         chances = self._leaders.view.chances(racing)
         kept = [n for n in racing if chances[n] >= IN_THE_RACE]
         kept.sort(key=lambda n: -chances[n])
-        left = (now.deadline - self._confirm_seconds - now.elapsed) * self._workers
+        left = (self._end(now) - now.elapsed) * self._workers
         spent, entered = 0.0, list[str]()
         for name in kept or [max(racing, key=lambda n: chances[n])]:
             if name not in best:
@@ -91,7 +91,12 @@ class Rounds:
     def _possible(self, now: Moment) -> list[Move]:
         if self._moves.offer_settings(self._leaders.view):
             self._leaders.forget()
-        end = now.deadline - self._confirm_seconds
+        end = self._end(now)
         return self._moves.possible(
             self._leaders.view, lambda name, steps: self._pace.in_time(name, steps, now.elapsed, end)
         )
+
+    def _end(self, now: Moment) -> float:
+        """When trials of the race have to end: before the finals, or with them if they begin beside them."""
+        end = now.deadline - self._confirm_seconds
+        return end if now.elapsed < end else now.deadline

@@ -188,3 +188,31 @@ def test_options_stand_apart_from_the_configuration_they_change() -> None:
     moved = [o for o in f.options if {"clip", "warmup"} & set(o.hyper)]
     assert [view.difference(o, plain).se > 0.01 for o in moved] == [True, True]
     assert view.difference(plain, plain).se == pytest.approx(0.0, abs=1e-6)
+
+
+def test_spread_and_noise_are_those_of_the_first_trials_told_whenever_the_belief_is_asked_for() -> None:
+    """A resume hears of all trials at once; the first sitting asked after each."""
+
+    def told(f: Field, number: int) -> None:
+        rng = np.random.default_rng(number)
+        name = NAMES[number % 3]
+        hyper = {"lr": float(f"{10 ** rng.uniform(-4.5, -1.5):.3g}"), "weight_decay": 0.1}
+        # Numbers are given at the start, and trials end in another order.
+        trial = 1000 - number
+        y = float(rng.uniform(0.1, 1.5))
+        f.arms[name].tried[trial] = Tried(trial, "race 1", TOTAL, number % 4, hyper, y, told=number + 1)
+
+    often, once = field(), field()
+    for number in range(140):
+        told(often, number)
+        if number % 9 == 0:
+            often.view()
+        told(once, number)
+    assert often.view().posterior.fit == once.view().posterior.fit
+    views = often.view(), once.view()
+    for option in views[0].options:
+        assert views[0].expected(option) == pytest.approx(views[1].expected(option), abs=1e-8)
+    few = field()
+    for number in range(128):
+        told(few, number)
+    assert few.view().posterior.fit == once.view().posterior.fit

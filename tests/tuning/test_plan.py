@@ -104,3 +104,14 @@ def test_second_order_optimizers_pay_for_their_steps() -> None:
 def test_cut_optimizers_are_named() -> None:
     _, plan = describe(SPECS, 1000, costs(), 8.0, 10.0, CONFIRM, 7, {"muon2": "no matrices"})
     assert plan.cut == {"muon2": "no matrices", "prodigy": "the policy's max_optimizers"}
+
+
+def test_many_workers_keep_time_for_one_longest_trial_on_fresh_seeds() -> None:
+    """A quarter of three full runs holds no full run, and would be lost on all of them."""
+    one = costs(workers=64).trial(1000, 1.15)
+    many = layout(SPECS, 1000, costs(workers=64), 3 * one, 0.25)
+    few = layout(SPECS, 1000, costs(workers=8), 3 * one, 0.25)
+    assert many.longest == few.longest == 1000
+    assert many.confirm_seconds > one > few.confirm_seconds > 0
+    # Where the race would have less than such a trial, it comes first.
+    assert layout(SPECS, 1000, costs(workers=64), 2 * one, 0.25).confirm_seconds == pytest.approx(0.5 * one)
