@@ -47,9 +47,9 @@ def check(
     precision: str = typer.Option(None, metavar="KIND", help="fp32, bf16 or fp16."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object."),
 ) -> None:
-    """Load a file, run a step (a loop of your own: two short runs), show what a trial will do.
+    """Load a model file, run a step, show what a trial will do.
 
-    On each device, and what is likely to spoil a comparison.
+    On each device, and with what is likely to spoil a comparison. A loop of your own is run twice, briefly.
     """
     import json
 

@@ -47,7 +47,9 @@ Workers = Annotated[
 Nproc = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Processes that train each model together, a device each, as under torchrun. Default: 1."
+        min=1,
+        metavar="N",
+        help="Processes that train each model together, a device each, as under torchrun. Default: 1.",
     ),
 ]
 ClusterAt = Annotated[

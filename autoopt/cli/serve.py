@@ -65,7 +65,9 @@ def serve(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Run submitted models, one per device or side by side on a cluster; survive crashes.
+    """Run submitted models, one per device; survive crashes.
+
+    On a cluster they run side by side.
 
     By default only you can reach it: a Unix socket in a folder of your own. Jobs run as you: this keeps faults apart,
     not attackers. SIGTERM or Ctrl-C ends it; what runs then goes on at the next start. A second one ends at once.

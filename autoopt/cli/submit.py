@@ -113,7 +113,7 @@ def submit(
         warmup=warmup,
     )
     options = {
-        **given.model_dump(exclude={"checkpoint"}),
+        **given.model_dump(exclude={"checkpoint", "nproc"}),
         "budget": budget,
         "policy": policy,
         "limit": limit,

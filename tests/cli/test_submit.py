@@ -101,6 +101,7 @@ def test_submit_has_the_options_of_profile() -> None:
         "cpus_per_trial",
         "gpus_per_trial",
         "daemon",
+        "nproc",
         "quiet",
     }
     for name in set(of_profile) & set(of_submit) - {"prior", "device"}:  # a daemon has more devices

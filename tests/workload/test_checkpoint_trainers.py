@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from autoopt.cli.main import run
 from autoopt.errors import WorkloadError
 from autoopt.records import BASELINE, Flags
 from autoopt.trials.execute import execute
@@ -150,17 +151,30 @@ def test_choose_takes_a_trainer_with_its_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_another_modules_checkpoint_is_told_on_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_modules_checkpoint_is_told_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODULE)
     names: dict[str, Any] = {"__name__": "lit"}
     exec(MODULE.replace("width=4", "width=5"), names)
     fitted(names, 2, tmp_path, tmp_path / "other.ckpt")
     out = str(tmp_path / "out")
     arguments = ["profile", str(tmp_path / "model.py"), "--checkpoint", str(tmp_path / "other.ckpt")]
-    assert run([*arguments, "--out", out, "--budget", "5m", "--device", "cpu", "--json"]) == 3
-    error = json.loads(capsys.readouterr().out)["error"]
+    command = [
+        sys.executable,
+        "-m",
+        "autoopt",
+        *arguments,
+        "--out",
+        out,
+        "--budget",
+        "5m",
+        "--device",
+        "cpu",
+        "--json",
+    ]
+    # A process of its own: the budget counts from its start.
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    error = json.loads(done.stdout)["error"]
     assert "other.ckpt does not fit the model: size mismatch" in error["message"]
 
 
