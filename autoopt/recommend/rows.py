@@ -41,8 +41,9 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
     made = []
     for arm in e.planner.arms.values():
         mine, key, seen = e.results_of(arm.name), best.get(arm.name), expected.get(arm.name)
-        over, reached = e.planner.over(arm.name), to_adamw(e, key, adamw)
+        over = e.planner.over(arm.name)
         status, reason = _status(verdict, arm, key, over.words if over else "")
+        reached = to_adamw(e, key, adamw, untried="" if arm.tried else reason.removeprefix("cut: "))
         made.append(
             Row(
                 optimizer=arm.name,
