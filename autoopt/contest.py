@@ -155,6 +155,9 @@ def prepare(
         no_decay=list(policy.no_decay),
         limits=limits(policy),
         timed=report.relative_step_seconds,
+        rounds_timed={c.optimizer: c.rounds for c in report.step_costs.optimizers}
+        if report.step_costs
+        else {},
         earlier=earlier,
         paired=report.pairing != "none",
         midrun=report.checkpoint is not None,

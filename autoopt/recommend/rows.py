@@ -7,13 +7,14 @@ import statistics
 from typing import Literal
 
 from autoopt.recommend.believed import percent
+from autoopt.recommend.equal_time import loss_at_equal_time
 from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import largest, ratio
 from autoopt.recommend.target import to_adamw
 from autoopt.recommend.trade import ADAMW, trade
 from autoopt.records import BASELINE, Expected, Row
 from autoopt.tuning.arm import Arm, Key
-from autoopt.tuning.verdict import Verdict, at_equal_time, pareto
+from autoopt.tuning.verdict import Verdict, pareto
 
 Status = Literal["recommended", "tie", "worse", "undecided", "dropped", "failed", "not tried", "edge"]
 _WORSE = 0.9
@@ -40,8 +41,9 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
     made = []
     for arm in e.planner.arms.values():
         mine, key, seen = e.results_of(arm.name), best.get(arm.name), expected.get(arm.name)
-        over, reached = e.planner.over(arm.name), to_adamw(e, key, adamw)
+        over = e.planner.over(arm.name)
         status, reason = _status(verdict, arm, key, over.words if over else "")
+        reached = to_adamw(e, key, adamw, untried="" if arm.tried else reason.removeprefix("cut: "))
         made.append(
             Row(
                 optimizer=arm.name,
@@ -54,7 +56,7 @@ def rows(e: Evidence, verdict: Verdict) -> list[Row]:
                 relative_memory=ratio(
                     largest(r.peak_bytes for r in e.alike(arm.name, key)), chosen.peak_bytes
                 ),
-                loss_at_equal_time=_at_equal_time(e, arm.name, seen, e.pace(arm.name, key), pace),
+                loss_at_equal_time=loss_at_equal_time(e, arm.name, seen, e.pace(arm.name, key), chosen, pace),
                 pareto=arm.name in front,
                 seconds_to_adamw=reached.seconds,
                 seconds_to_adamw_reason=reached.reason,
@@ -141,15 +143,3 @@ def _status(verdict: Verdict, arm: Arm, key: Key | None, over: str = "") -> tupl
     if worse > _WORSE:
         return "worse", f"worse than the best with {percent(worse)} probability"
     return "undecided", f"worse than the best with only {percent(worse)} probability"
-
-
-def _at_equal_time(
-    e: Evidence, name: str, seen: Expected | None, mine: float | None, chosen: float | None
-) -> float | None:
-    slope = e.slope(name)
-    if e.score.metric is not None or seen is None or seen.loss is None or slope is None:
-        return None
-    if not mine or not chosen:
-        return None
-    y = e.score.of_loss(seen.loss)
-    return e.score.unit(at_equal_time(y, slope, mine, chosen))

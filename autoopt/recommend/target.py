@@ -31,17 +31,18 @@ class ToTarget:
     reason: str = ""
 
 
-def to_adamw(e: Evidence, key: Key | None, adamw: Key | None) -> ToTarget:
+def to_adamw(e: Evidence, key: Key | None, adamw: Key | None, untried: str = "") -> ToTarget:
     """Seconds that the configuration `key` trains until it is where tuned AdamW ends.
 
     Args:
         key: the best of an optimizer; `None` where nothing of it ended well.
         adamw: AdamW's best.
+        untried: why nothing of it was tried; empty where something was.
     """
     if adamw is None:
         return ToTarget(None, "no trial of AdamW to compare with")
     if key is None:
-        return ToTarget(None, "no trial of it ended well")
+        return ToTarget(None, f"not tried: {untried}" if untried else "no trial of it ended well")
     mine, theirs = _longest(e, key), _longest(e, adamw)
     steps = max({n for n, _ in mine} & {n for n, _ in theirs}, default=None)
     if steps is None:

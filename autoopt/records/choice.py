@@ -99,7 +99,9 @@ class Row(Record):
     )
     relative_memory: float | None = None
     loss_at_equal_time: float | None = Field(
-        None, description="loss after as many seconds as the recommended one's whole run; interpolated"
+        None,
+        description="loss after as many seconds as the recommended one was trained for, between its own trials; None: "
+        "not known from them",
     )
     pareto: bool = Field(
         False, description="nothing is as good in loss, step time and memory, and better in one"

@@ -30,6 +30,12 @@ class GroupRecord(Record):
     decay_scale: float = 1.0
 
 
+ENOUGH_ROUNDS = 4
+"""Of timed steps from which on their median can be relied on."""
+WIDE = 1.5
+"""Upper over lower quartile from which on rounds tell more of the machine than of the optimizer."""
+
+
 class StepCost(Record):
     """A training step with one optimizer, timed before the trials; without the wait for data."""
 
@@ -44,6 +50,9 @@ class StepCost(Record):
         None, description="of the optimizer's part; None: forward and backward happen inside it"
     )
     rounds: int
+    fastest: float | None = Field(
+        None, description="its fastest step over AdamW's fastest, which a busy machine makes least wrong"
+    )
     samples_per_second: float | None = None
     tokens_per_second: float | None = None
 
@@ -51,6 +60,16 @@ class StepCost(Record):
     def share(self) -> float | None:
         """Of the step that is the optimizer's own."""
         return None if self.own_seconds is None else min(1.0, self.own_seconds / self.seconds)
+
+    @property
+    def steady(self) -> bool:
+        """Whether its rounds are enough, and near enough to each other, for their median to be relied on."""
+        return self.rounds >= ENOUGH_ROUNDS and self.relative_high <= WIDE * self.relative_low
+
+    @property
+    def reliable(self) -> float:
+        """Times AdamW's step that decisions rest on: the median, or where it is not steady the fastest if that is lower."""
+        return self.relative if self.steady or self.fastest is None else min(self.relative, self.fastest)
 
 
 class StepCosts(Record):
@@ -118,7 +137,9 @@ class WorkloadReport(Record):
     seconds: dict[str, float] = Field(default={}, description="import, build, data, first_step")
     step_seconds: float = Field(description="median compute of one AdamW step, warm")
     relative_step_seconds: dict[str, float] = Field(
-        {}, description="optimizer -> seconds of a training step over those with AdamW, where it was timed"
+        {},
+        description="optimizer -> seconds of a training step over those with AdamW, where it was timed; of the fastest "
+        "round where rounds are few or far apart",
     )
     step_costs: StepCosts | None = Field(
         None, description="how the optimizers' steps were timed, and their spread"

@@ -202,6 +202,9 @@ def _rest(rec: Recommendation, folder: Path | None, width: int) -> Iterator[Rend
     if len(equal) > 1:
         values = ", ".join(f"{name_of(r.optimizer, rec)} {number(r.loss_at_equal_time)}" for r in equal)
         decides = "which decides" if rec.policy.get("objective") == "loss_at_time" else "equal steps decide"
+        far = [r for r in rec.optimizers if r.expected is not None and r.loss_at_equal_time is None]
+        if far:
+            values += f"; not known from its own trials: {', '.join(name_of(r.optimizer, rec) for r in far)}"
         yield Text(f"loss at equal wall-clock (interpolated; {decides}): {values}", style="dim")
     if not rec.race:  # else the race begins with them
         for reason, names in by_reason(rec.cut):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autoopt.options import BATCH
 from autoopt.records import Recommendation, Speed, StepCost
+from autoopt.records.workload import ENOUGH_ROUNDS
 from autoopt.report.words import duration, name_of, number, scaled
 
 Line = tuple[str, str]
@@ -93,7 +94,7 @@ def table(rec: Recommendation) -> list[tuple[str, ...]]:
     costs = rec.workload.step_costs
     if costs is None:
         return []
-    return [_row(c, rec) for c in sorted(costs.optimizers, key=lambda c: c.relative)]
+    return [_row(c, rec) for c in sorted(costs.optimizers, key=lambda c: c.reliable)]
 
 
 def trades(rec: Recommendation) -> list[Line]:
@@ -155,13 +156,19 @@ def _how(speed: Speed) -> str:
 
 
 def _row(cost: StepCost, rec: Recommendation) -> tuple[str, ...]:
-    spread = f"{number(cost.relative_low, 3)} to {number(cost.relative_high, 3)}"
+    ratio = number(cost.relative, 3)
+    if cost.rounds > 1 and cost.relative_low < cost.relative_high:
+        ratio += f" ({number(cost.relative_low, 3)} to {number(cost.relative_high, 3)})"
+    if cost.reliable < cost.relative:  # what the planner went by
+        ratio += f", fastest {number(cost.reliable, 3)}"
+    middle = f"{duration(cost.low)} to {duration(cost.high)}" if cost.rounds > 1 else "once"
+    if 1 < cost.rounds < ENOUGH_ROUNDS:
+        middle += f" ({cost.rounds} rounds)"
     return (
         name_of(cost.optimizer, rec),
         duration(cost.seconds),
-        f"{duration(cost.low)} to {duration(cost.high)}" if cost.rounds > 1 else "once",
-        number(cost.relative, 3)
-        + (f" ({spread})" if cost.rounds > 1 and cost.relative_low < cost.relative_high else ""),
+        middle,
+        ratio,
         scaled(cost.samples_per_second) if cost.samples_per_second else "",
         scaled(cost.tokens_per_second) if cost.tokens_per_second else "",
         "" if cost.share is None else f"{100 * cost.share:.0f} %",

@@ -43,10 +43,13 @@ def enter(
     for arm in arms.values():
         if arm.tunable and pace.seconds(arm.name, shortest) > ENTRY_SHARE * seconds:
             times = pace.typical(arm.name)
-            arm.dropped = f"{NO_TRIAL_FITS}, its step takes {times:.0f} times AdamW's"
+            arm.dropped = (
+                f"{NO_TRIAL_FITS}, its step takes {times:.0f} times AdamW's{_rests_on(pace, arm.name)}"
+            )
         timed = pace.timed(arm.name)
         if arm.tunable and timed is not None and not arm.dropped:
-            arm.dropped = limits.foreseen(timed, step)
+            over = limits.foreseen(timed, step)
+            arm.dropped = f"{over}{_rests_on(pace, arm.name)}" if over else ""
     names = [a.name for a in arms.values() if a.tunable and not a.dropped]
     if not names:
         return []
@@ -71,3 +74,8 @@ def enter(
             arms[name].dropped = CUT
     field.keep([n for n, a in arms.items() if not a.dropped])
     return list(dict.fromkeys(always)) if roomy else []
+
+
+def _rests_on(pace: Pace, name: str) -> str:
+    words = pace.rests_on(name)
+    return f" ({words})" if words else ""

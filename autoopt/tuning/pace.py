@@ -20,12 +20,17 @@ class Pace:
         costs: the calibration.
         specs: registry name -> spec.
         timed: registry name -> seconds of a step over AdamW's, where they were timed before.
+        rounds: registry name -> the steps that this rests on.
     """
 
     def __init__(
-        self, costs: Costs, specs: Mapping[str, OptimSpec], timed: Mapping[str, float] | None = None
+        self,
+        costs: Costs,
+        specs: Mapping[str, OptimSpec],
+        timed: Mapping[str, float] | None = None,
+        rounds: Mapping[str, int] | None = None,
     ) -> None:
-        self._costs, self._specs, self._timed = costs, specs, timed or {}
+        self._costs, self._specs, self._timed, self._rounds = costs, specs, timed or {}, rounds or {}
         self._relative: dict[str, float] = {}
 
     @property
@@ -62,6 +67,11 @@ class Pace:
     def timed(self, name: str) -> float | None:
         """A step over AdamW's as it was timed before the trials; `None` where it was not."""
         return self._timed.get(name)
+
+    def rests_on(self, name: str) -> str:
+        """In words, how many timed steps its cost rests on; empty where that is not known."""
+        number = self._rounds.get(name)
+        return f"timed in {number} round{'s' if number > 1 else ''}" if number else ""
 
     def typical(self, name: str) -> float:
         """A step over AdamW's: as it was timed before the trials, else what is usual for its kind."""

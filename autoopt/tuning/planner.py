@@ -53,6 +53,7 @@ class Planner:
         no_decay: kinds of parameters without weight decay, from the policy.
         limits: from the policy.
         timed: registry name -> seconds of a step over AdamW's, where they were timed before the trials.
+        rounds_timed: registry name -> how many timed steps that rests on.
         earlier: runs whose trials inform the belief, so that the budget is not spent on what is known.
         paired: whether trials of one seed see the same weights and data.
         midrun: whether the question is to keep the user's own optimizer or to leave it, so that it is tried first.
@@ -78,6 +79,7 @@ class Planner:
         no_decay: list[str] | None = None,
         limits: Limits | None = None,
         timed: Mapping[str, float] | None = None,
+        rounds_timed: Mapping[str, int] | None = None,
         earlier: Sequence[Earlier] = (),
         paired: bool = True,
         midrun: bool = False,
@@ -88,7 +90,7 @@ class Planner:
         self.no_decay = no_decay if no_decay is not None else ["bias", "norm", "embedding"]
         self.limits = limits or Limits()
         self.results: list[TrialResult] = []
-        self.pace = Pace(costs, specs, timed)
+        self.pace = Pace(costs, specs, timed, rounds_timed)
         self.race = Race(arms, seed)
         self.field = Field(prior, arms, total, own, earlier, paired=paired)
         self.moves = Moves(self.field, self.race, layout, self.pace, epoch)

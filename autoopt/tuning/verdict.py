@@ -106,8 +106,8 @@ def cheaper(a: Candidate, b: Candidate, order: Sequence[str]) -> bool:
     return False
 
 
-def at_equal_time(y: float, slope: float, step_seconds: float, reference_seconds: float) -> float:
-    """y after as many seconds as the reference takes for the real run.
+def at_equal_time(y: float, slope: float, seconds: float, reference_seconds: float) -> float:
+    """y after as many seconds as the reference takes, of a run that took `seconds`; or of a step, for as many steps.
 
     The loss of whole runs falls about as a power of their length, so y is linear in log(steps) with this
     workload's own slope between two lengths.
@@ -115,7 +115,7 @@ def at_equal_time(y: float, slope: float, step_seconds: float, reference_seconds
     >>> at_equal_time(1.0, -0.5, 2.0, 2.0)
     1.0
     """
-    return y + slope * math.log(reference_seconds / step_seconds)
+    return y + slope * math.log(reference_seconds / seconds)
 
 
 def pareto(points: Mapping[str, tuple[float | None, ...]]) -> set[str]:

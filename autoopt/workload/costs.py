@@ -5,6 +5,9 @@ A planner that does not know that one optimizer takes seven times as long as ano
 Round after round every optimizer takes its turn, in one order and then in the other, so that a machine that gets slower
 in the meantime makes none of them look worse: each is compared with AdamW in the same round. Forward and backward are
 the same for all and timed once a round; a second-order optimizer, in whose step they happen, is timed as a whole.
+
+Whoever looks unusually dear after few rounds takes further steps: others may have kept the machine busy just then, and
+an optimizer must not be left out for that. Its fastest step is told too, which load makes least wrong.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from autoopt.optim.groups import Group
 from autoopt.optim.period import period
 from autoopt.optim.spec import Need, OptimSpec
 from autoopt.records import StepCost, StepCosts
+from autoopt.records.workload import ENOUGH_ROUNDS
 from autoopt.workload.calibrate import synchronize
 from autoopt.workload.data import clone, samples
 
@@ -44,10 +48,12 @@ _MOST_PARAMETERS = 50_000_000
 """Above, a step is all computation and the states of a dozen optimizers would fill the memory."""
 _STATES = 1 << 30
 """Bytes of states that are alive at once; more optimizers take their turns in groups, AdamW in each."""
-_ENOUGH, _MOST = 4, 16
+_ENOUGH, _MOST = ENOUGH_ROUNDS, 16
 """Rounds after which a pass ends once `SECONDS` are over, and those of a fast model."""
 _SECOND_ORDER = 4.0
 """Times of forward and backward that a second-order step may take."""
+_UNUSUAL, _UNUSUAL_WHOLE = 2.0, 4.0
+"""Times AdamW's step from which on few rounds are not believed, of first-order optimizers and of others."""
 _DEAR = 0.1
 """Share of the time that one thing may take in every round: what takes more is timed once, before the rounds."""
 _LONGEST_PERIOD = 16
@@ -65,6 +71,12 @@ class _Runner:
     once: float
     """Seconds of its second step, before the rounds."""
     seconds: list[float] = field(default_factory=list)
+    further: list[float] = field(default_factory=list)
+    """Those of the steps that it took after the rounds, alone."""
+
+    @property
+    def all(self) -> list[float]:
+        return self.seconds + self.further
 
 
 def measure(
@@ -84,7 +96,8 @@ def measure(
         batch: on the host; all steps train on it.
         tokens: in it.
         unavailable: registry names that cannot be used here.
-        seconds: that the pass may take, imports excluded. It ends after four rounds and two seconds if it can.
+        seconds: that the pass may take, imports excluded. It ends after four rounds and two seconds if it can. Those that
+            look unusually dear after fewer rounds may take as long again.
 
     Returns:
         `None` where nothing was timed: a large model, AdamW that cannot be used, no time to build it.
@@ -225,7 +238,24 @@ class _Track:
             # The step before the rounds counts as one of them: on a slow machine there may be no other.
             runner.seconds.insert(0, runner.once / period(runner.optimizer))
         self.shared.insert(0, self._once)
+        self._look_again(runners)
         return self.shared
+
+    def _look_again(self, runners: Sequence[_Runner]) -> None:
+        """Further steps, in turns, of those that look unusually dear and took few."""
+        until = self._workload.now() + self._seconds
+        adamw = next(r for r in runners if r.name == "adamw")
+        for _ in range(_ENOUGH):
+            for runner in runners:
+                dear = _fastest(runner, self.shared) / _fastest(adamw, self.shared)
+                if len(runner.all) >= _ENOUGH or dear <= (_UNUSUAL_WHOLE if runner.whole else _UNUSUAL):
+                    continue
+                each = period(runner.optimizer)
+                if self._workload.now() + self._once + each * min(runner.all) > until:
+                    continue
+                if not runner.whole:
+                    self._backward()  # a second-order step before it has left no gradients
+                runner.further.append(self._timed(partial(self._step, runner)) / each)
 
     def _dear(self, seconds: float) -> bool:
         return seconds > _DEAR * self._seconds
@@ -282,18 +312,23 @@ def _costs(
     """Medians and quartiles over the rounds."""
     middle_shared = statistics.median(shared)
 
+    def in_turns(runner: _Runner) -> bool:
+        """Not a dear one, which was timed outside the rounds."""
+        return len(runner.seconds) == len(shared) and not runner.further
+
     def whole(runner: _Runner) -> list[float]:
         if runner.whole:
-            return runner.seconds
-        if len(runner.seconds) < len(shared):  # a dear one, timed once
-            return [own + middle_shared for own in runner.seconds]
+            return runner.all
+        if not in_turns(runner):
+            return [own + middle_shared for own in runner.all]
         return [own + both for own, both in zip(runner.seconds, shared, strict=True)]
 
-    reference = whole(next(r for r in runners if r.name == "adamw"))
+    adamw = next(r for r in runners if r.name == "adamw")
+    reference = whole(adamw)
     for runner in runners:
         mine = whole(runner)
         low, middle, high = _quartiles(mine)
-        same = reference if len(mine) == len(reference) else [statistics.median(reference)]
+        same = reference if in_turns(runner) else [statistics.median(reference)] * len(mine)
         relative = _quartiles([a / b for a, b in zip(mine, same, strict=True)])
         number, tokens = per_step
         yield StepCost(
@@ -304,11 +339,17 @@ def _costs(
             relative=round(relative[1], 3),
             relative_low=round(relative[0], 3),
             relative_high=round(relative[2], 3),
-            own_seconds=None if runner.whole else _digits(statistics.median(runner.seconds)),
+            own_seconds=None if runner.whole else _digits(statistics.median(runner.all)),
             rounds=len(mine),
+            fastest=round(_fastest(runner, shared) / _fastest(adamw, shared), 3),
             samples_per_second=number / middle if number else None,
             tokens_per_second=tokens / middle if tokens else None,
         )
+
+
+def _fastest(runner: _Runner, shared: Sequence[float]) -> float:
+    """Seconds of a training step of which each part was as fast as it ever was."""
+    return min(runner.all) + (0.0 if runner.whole else min(shared))
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:

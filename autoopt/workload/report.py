@@ -112,7 +112,7 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
         modules=digests(workload),
         seconds={name: round(value, 6) for name, value in seconds.items()},
         step_seconds=calibration.step,
-        relative_step_seconds={c.optimizer: c.relative for c in step_costs.optimizers} if step_costs else {},
+        relative_step_seconds={c.optimizer: c.reliable for c in step_costs.optimizers} if step_costs else {},
         step_costs=step_costs,
         tokens_per_batch=number,
         tokens=counted,

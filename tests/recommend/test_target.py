@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from autoopt.recommend import recommend
@@ -57,4 +59,19 @@ def test_why_it_is_not_known_is_told() -> None:
     assert (missed.seconds_to_adamw, missed.seconds_to_adamw_reason) == (None, f"not reached in {n} steps")
     other = rows(muon_curve=falling(0.0, n // 2), steps=n // 2)["muon"]
     assert "no length and seed" in other.seconds_to_adamw_reason
-    assert rows(muon_curve=falling(0.0, n))["sgd"].seconds_to_adamw_reason == "no trial of it ended well"
+
+
+def test_what_was_never_tried_is_told_with_the_true_reason() -> None:
+    row = rows(muon_curve=falling(0.0, longest()))["sgd"]
+    assert row.seconds_to_adamw_reason == f"not tried: {row.reason}"
+    assert row.reason == "the time ran out before its turn"
+    machine = Machine({"adamw": ADAMW, "sgd": SGD, "muon": replace(MUON, cost=500.0)}, seconds=60.0)
+    planner = machine.planner()
+    for name in ("adamw", BASELINE):
+        tell(planner, name, 0.5, curve=list(falling(5.0, planner.layout.longest)))
+    tell(planner, "sgd", None)
+    found = {row.optimizer: row for row in recommend(evidence(machine, planner)).optimizers}
+    assert found["muon"].seconds_to_adamw_reason == (
+        "not tried: no trial of it fits the budget, its step takes 500 times AdamW's"
+    )
+    assert found["sgd"].seconds_to_adamw_reason == "no trial of it ended well"

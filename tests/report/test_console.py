@@ -109,9 +109,11 @@ def test_the_loss_at_equal_wall_clock_is_told_beside_the_one_at_equal_steps() ->
     rows = [
         first.model_copy(update={"loss_at_equal_time": 0.5}),
         second.model_copy(update={"loss_at_equal_time": 0.4}),
+        second.model_copy(update={"optimizer": "lion", "loss_at_equal_time": None}),
     ]
     text = shown(factory.recommendation(optimizers=rows), 120)
     assert f"equal steps decide): {first.optimizer} 0.5, {second.optimizer} 0.4" in text
+    assert "not known from its own trials: lion" in text
 
 
 def test_losses_of_shorter_trials_are_marked() -> None:

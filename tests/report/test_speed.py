@@ -119,6 +119,13 @@ def test_the_table_is_by_cost_and_says_what_was_timed_once() -> None:
     assert speed.table(factory.recommendation()) == []
 
 
+def test_a_ratio_of_few_or_scattered_rounds_is_told_with_the_fastest_and_their_number() -> None:
+    muon = cost("muon", 55.0, rounds=2, relative_low=1.5, relative_high=108.0, fastest=1.6)
+    row = next(r for r in speed.table(told(costs=[muon, cost("adamw", 1.0)])) if r[0] == "muon")
+    assert row[2].endswith(" (2 rounds)")
+    assert row[3] == "55 (1.5 to 108), fastest 1.6"
+
+
 def test_trades_are_told_with_the_time_to_adamws_loss() -> None:
     assert speed.trades(told()) == [
         (

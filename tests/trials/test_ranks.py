@@ -12,11 +12,12 @@ import psutil
 import pytest
 
 from autoopt.errors import WorkloadError
-from autoopt.records import Flags, Outcome, TrialResult, TrialSpec
+from autoopt.records import BASELINE, Flags, Outcome, TrialResult, TrialSpec
 from autoopt.trials.execute import execute
 from autoopt.trials.pool import Pool
 from autoopt.trials.testing import spec
 from autoopt.workload import load
+from tests.report.test_train_script_gradients import MODEL as COMPLEX_AND_SPARSE
 from tests.trials.conftest import until
 
 MODEL = """
@@ -97,11 +98,11 @@ def result_of(pool: Pool, given: TrialSpec) -> TrialResult:
     raise AssertionError("no result")
 
 
-def alone(target: Path, optimizer: str, steps: int) -> TrialResult:
+def alone(target: Path, optimizer: str, steps: int, lr: float = 1e-2) -> TrialResult:
     """The same trial in one process, which takes the batches of both."""
     workload = load(str(target), (), Flags(accumulate=2))
     try:
-        *_, result = execute(workload, spec(1, optimizer, steps=steps))
+        *_, result = execute(workload, spec(1, optimizer, lr=lr, steps=steps))
     finally:
         workload.close()
     assert isinstance(result, TrialResult)
@@ -131,6 +132,18 @@ def test_two_ranks_are_one_process_with_twice_the_batches(ranks: Pool, tmp_path:
     assert together.samples_per_second is not None
     assert together.step_seconds is not None
     assert together.samples_per_second < 16 / together.step_seconds
+
+
+def test_complex_and_sparse_gradients_are_averaged_too(tmp_path: Path) -> None:
+    target = tmp_path / "model.py"
+    target.write_text(COMPLEX_AND_SPARSE)
+    with pool_of(target) as pool:
+        pool.start()
+        together = result_of(pool, spec(1, BASELINE, lr=0.5, steps=30))
+    assert together.outcome is Outcome.COMPLETED, together.message
+    single = alone(target, BASELINE, 30, lr=0.5)
+    assert together.loss == pytest.approx(single.loss, rel=1e-4)
+    assert [loss for _, loss in together.curve] == pytest.approx([loss for _, loss in single.curve], rel=1e-3)
 
 
 def test_the_slowest_rank_is_told(ranks: Pool, tmp_path: Path) -> None:

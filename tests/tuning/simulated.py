@@ -23,6 +23,7 @@ from autoopt.tuning.arm import Arm
 from autoopt.tuning.belief import Prior
 from autoopt.tuning.earlier import Earlier
 from autoopt.tuning.knowledge import NOTHING, Knowledge
+from autoopt.tuning.limits import Limits
 from autoopt.tuning.plan import Costs, describe
 from autoopt.tuning.planner import Planner
 from autoopt.tuning.score import Score
@@ -115,6 +116,8 @@ class Machine:
     speed: float = 1.0
     known: Knowledge = NOTHING
     earlier: tuple[Earlier, ...] = ()
+    rounds_timed: dict[str, int] = field(default_factory=dict)
+    limits: Limits | None = None
     log: list[TrialResult] = field(default_factory=list)
 
     def planner(self, told: list[TrialResult] | None = None) -> Planner:
@@ -138,6 +141,8 @@ class Machine:
             seed=0,
             chosen_by_user=True,
             timed={name: surface.cost for name, surface in self.surfaces.items()},
+            rounds_timed=self.rounds_timed,
+            limits=self.limits,
             earlier=self.earlier,
         )
         for result in told or []:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from autoopt.records import BASELINE
 from autoopt.tuning.earlier import Earlier, earlier
 from autoopt.tuning.entry import CUT
+from autoopt.tuning.limits import Limits
 from autoopt.tuning.score import Score
 from tests.tuning.simulated import INITIAL, SURFACES, Machine, Surface
 
@@ -37,6 +38,24 @@ def test_an_optimizer_of_which_no_trial_fits_is_cut_and_says_why() -> None:
     )
     assert not planner.arms["muon"].tried
     assert planner.arms["adamw"].tried
+
+
+def test_whoever_is_cut_for_its_cost_is_told_with_the_rounds_that_it_rests_on() -> None:
+    surfaces = {"adamw": Surface(0.3, -2.5), "muon": Surface(0.1, -2.0, cost=500.0)}
+    machine = Machine(surfaces, seconds=60.0, rounds_timed={"muon": 3})
+    assert (
+        machine.planner()
+        .arms["muon"]
+        .dropped.endswith("its step takes 500 times AdamW's (timed in 3 rounds)")
+    )
+    limited = Machine(
+        {"adamw": Surface(0.3, -2.5), "muon": SURFACES["muon"]},
+        rounds_timed={"muon": 1},
+        limits=Limits(step_time_relative=1.2),
+    )
+    assert limited.planner().arms["muon"].dropped == (
+        "over the limit: 1.8 times AdamW's step, 1.2 are allowed (timed in 1 round)"
+    )
 
 
 def test_an_earlier_run_cuts_nobody_who_would_race_without_it() -> None:
