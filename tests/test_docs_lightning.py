@@ -41,7 +41,8 @@ def test_every_block_is_tested_below() -> None:
 def test_the_command(folder: Path) -> None:
     command = shlex.split(BLOCKS[1][1])
     assert command[0] == "autoopt"
-    run([sys.executable, "-m", *command, "--out", "out"], folder)
+    own = command.index("--")
+    run([sys.executable, "-m", *command[:own], "--out", "out", *command[own:]], folder)
     rec = Recommendation.load(folder / "out")
     assert rec.workload.kind == "lightning"
     assert rec.settings.steps == 48

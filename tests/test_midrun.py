@@ -58,7 +58,7 @@ def loss(model, batch):
 SLOW_SGD = "def configure_optimizers(model):\n    return torch.optim.SGD(model.parameters(), lr=1e-4)\n"
 GOOD_ADAMW = """
 def configure_optimizers(model):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
 """
 

@@ -17,7 +17,7 @@ PAGES = Path(__file__).parents[1] / "docs"
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 def test_the_program_of_a_page_runs(page: str) -> None:
     torch.set_num_threads(1)
-    (program,) = re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
+    program = re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)[0]
     names: dict[str, Any] = {"__name__": "program"}
     exec(compile(program, page, "exec"), names)
     assert names["rec"].recommendation.steps == 60

@@ -71,11 +71,14 @@ class Contract:
     notes: list[str] = field(default_factory=list)
 
 
-def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Contract:
+def read(
+    source: Any, label: str, again: Callable[[], Any] | None = None, file: ModuleType | None = None
+) -> Contract:
     """The contract in a module, an object, a dict, a LightningModule, (module, data), (module, data, trainer), or a Trainer.
 
     Args:
         again: makes another `source`; a LightningModule is then built anew for each seed.
+        file: where a function gave `source`, the module of that function: its constants hold too.
 
     Raises WorkloadError naming the file and the function that is missing.
     """
@@ -85,7 +88,8 @@ def read(source: Any, label: str, again: Callable[[], Any] | None = None) -> Con
     if hf_trainer.is_trainer(source):
         return of_trainer(source, label)
     names = _names(source)
-    constants = {name: names[name] for name in CONSTANTS if name in names}
+    constants = {name: getattr(file, name) for name in CONSTANTS if hasattr(file, name)}
+    constants |= {name: names[name] for name in CONSTANTS if name in names}
     if _is_lightning(source):
         given = trainers.read(trainer, label)
         made = source if again is None or not kinds.is_module(source) else _module_of(again)

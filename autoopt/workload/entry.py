@@ -76,7 +76,7 @@ def load_any(
                     f"{target} has a training loop of its own", "it starts its processes itself, or none"
                 )
             return own_loop.read(project, flags or Flags(), device, guard)
-        given = contract.read(project.source, project.label, project.again)
+        given = contract.read(project.source, project.label, project.again, project.module)
         if group is not None:
             check_contract(given)
         _same_device(given, device)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from autoopt import Recommendation
 from autoopt.cli.main import run
 from tests.trials.cluster.machines import ROOT, Machines
 
@@ -74,6 +75,39 @@ def test_a_run_whose_head_is_killed_goes_on_with_resume(tmp_path: Path) -> None:
     assert finished(out) > before
     recipe = (out / "recommendation.yaml").read_text()
     assert "machines:" in recipe
+
+
+@pytest.mark.long(seconds=60)
+@pytest.mark.xdist_group("ray")
+def test_several_processes_train_one_model_in_an_actor(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    machines = Machines()
+    try:
+        machines.add(num_cpus=3)
+        for budget in ("60s", "200s"):  # the next where the one before did not last for the start
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "autoopt", "profile", "examples/digits_mlp/model.py"),
+                    *("--ship", "examples", "--cluster", machines.address, "--nproc", "2", "--steps", "40"),
+                    *("--optimizers", "adamw,sgd", "--device", "cpu", "--budget", budget),
+                    *("--out", str(tmp_path / "run"), "--quiet"),
+                ],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=2 * SECONDS,
+                check=False,
+            )
+            if done.returncode == 0:
+                break
+        assert done.returncode == 0, done.stderr
+    finally:
+        machines.close()
+    found = Recommendation.load(tmp_path / "run")
+    assert found.workload.processes == 2
+    assert found.expected.ranks is not None
+    assert len(found.expected.ranks.step_seconds) == 2
+    assert found.provenance["cluster"]["slots"] == 1  # of three cores two are a trial's, and one is left over
 
 
 def finished(out: Path) -> int:

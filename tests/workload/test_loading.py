@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from autoopt.errors import UserCodeError, WorkloadError
+from autoopt.workload import load
 from autoopt.workload.loading import Project, open_project
 from tests.workload.files import PLAIN, write
 
@@ -129,6 +130,24 @@ def test_function_of_a_file(tmp_path, open_):
     assert open_(f"{target}:make").source == {"build_model": 1}
     with pytest.raises(WorkloadError, match=r"none\(\) returned None"):
         open_(f"{target}:none")
+
+
+def test_constants_of_a_file_hold_for_what_its_function_gives(tmp_path):
+    code = """
+    STEPS, CLIP = 77, 2.0
+    from torch import nn
+    class Given:
+        CLIP = 3.0
+        def build_model(self): return nn.Linear(1, 1)
+        def train_dataloader(self): return [1.0]
+        def loss(self, model, batch): return model.weight.sum()
+    def make(): return Given()
+    """
+    workload = load(f"{write(tmp_path, code)}:make")
+    try:
+        assert (workload.settings.steps, workload.settings.clip) == (77, 3.0)  # nearer ones win
+    finally:
+        workload.close()
 
 
 @pytest.mark.parametrize(
