@@ -26,6 +26,10 @@ from autoopt.tuning.leaders import DOUBT
 from autoopt.tuning.verdict import Verdict
 
 
+_DEAREST = 12.0
+"""Times of AdamW's step: who has minutes for a choice does not expect a run that takes dozens of times as long."""
+
+
 def favourite(e: Evidence, verdict: Verdict) -> tuple[Option, View] | None:
     """What no trial of fitted the budget and is still believed to be better than the best that was tried.
 
@@ -48,7 +52,9 @@ def favourite(e: Evidence, verdict: Verdict) -> tuple[Option, View] | None:
 def _too_dear(e: Evidence, name: str) -> bool:
     """Whether the budget alone kept an optimizer from being tried, and no limit would."""
     timed = e.planner.pace.timed(name)
-    over = timed is not None and e.planner.limits.foreseen(timed, e.planner.plan.step_seconds)
+    over = timed is not None and (
+        timed > _DEAREST or e.planner.limits.foreseen(timed, e.planner.plan.step_seconds)
+    )
     return e.planner.arms[name].dropped.startswith(NO_TRIAL_FITS) and not over
 
 

@@ -27,9 +27,9 @@ KNOWN = Knowledge(
 )
 
 
-def tight(muon: float = 40.0) -> tuple[Machine, Planner]:
+def tight(muon: float = 10.0, seconds: float = 3.0) -> tuple[Machine, Planner]:
     """A budget for some trials of AdamW, and for none of a Muon whose steps take so many times as long."""
-    machine = Machine({"adamw": ADAMW, "muon": Surface(0.15, -2.0, cost=muon)}, seconds=12.0, known=KNOWN)
+    machine = Machine({"adamw": ADAMW, "muon": Surface(0.15, -2.0, cost=muon)}, seconds=seconds, known=KNOWN)
     planner = machine.planner()
     if muon > 1:
         assert planner.arms["muon"].dropped.startswith("cut: no trial of it fits the budget")
@@ -71,6 +71,11 @@ def test_under_a_limit_of_memory_nothing_is_handed_on_that_was_not_measured() ->
 def test_one_that_a_limit_would_keep_out_is_not_handed_on() -> None:
     machine, planner = tight()
     planner.limits = Limits(step_time_relative=2.0)
+    assert recommend(evidence(machine, planner, source="default")).recommendation.optimizer == "adamw"
+
+
+def test_one_whose_steps_take_dozens_of_times_as_long_is_not_handed_on() -> None:
+    machine, planner = tight(muon=40.0, seconds=12.0)
     assert recommend(evidence(machine, planner, source="default")).recommendation.optimizer == "adamw"
 
 
