@@ -25,7 +25,6 @@ from autoopt.tuning.field import Option, View
 from autoopt.tuning.leaders import DOUBT
 from autoopt.tuning.verdict import Verdict
 
-
 _DEAREST = 12.0
 """Times of AdamW's step: who has minutes for a choice does not expect a run that takes dozens of times as long."""
 
