@@ -90,7 +90,7 @@ def train(
         a caller that wants to stop does so.
     """
     settings, device = settings or workload.settings, workload.device
-    accumulate = workload.share_of(settings.accumulate)
+    accumulate = settings.accumulate // workload.group.size
     parameters = [p for p in model.parameters() if p.requires_grad]
     scaler = torch.amp.GradScaler(device.type) if settings.precision == "fp16" else None
     if isinstance(optimizer, CurvatureOptimizer):
@@ -119,8 +119,8 @@ def train(
                     scaler.update()
                 mark("inside")
             else:
-                holding = partial(workload.holding, model)
-                total = workload.mean(_backward(forward, taken, scaler, mark, holding))
+                holding = partial(workload.group.holding, model)
+                total = workload.group.mean(_backward(forward, taken, scaler, mark, holding))
         if not isinstance(optimizer, CurvatureOptimizer):
             _step(optimizer, parameters, settings.clip, scaler)
             mark("optimizer")

@@ -55,7 +55,7 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
         # Ours is entered before the counting.
         loss = workload.loss(model, clone(batch))
     # The leaves of a sharded model are parameters that are whole for as long as they are needed.
-    sharded = workload.group is not None and workload.group.parallel == "fully_shard"
+    sharded = workload.group.parallel == "fully_shard"
     strangers = [] if sharded else outside(loss, model)
     begin = time.perf_counter()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -80,18 +80,18 @@ def calibrate(workload: Workload, model: nn.Module, seed: int, *, quick: bool = 
                 del optimizer
                 optimizer, spare = next(optimizers), False
                 waited, took = _step(workload, model, optimizer, batches)
-            compute.append(workload.slowest(took))
-            waiting.append(workload.slowest(waited))
+            compute.append(workload.group.most(took))
+            waiting.append(workload.group.most(waited))
             if not sparse and workload.settings.clip is None:
                 norms.append(_norm(parameters))
-            if index >= 2 and workload.slowest(time.perf_counter() - begin) > _SECONDS:
+            if index >= 2 and workload.group.most(time.perf_counter() - begin) > _SECONDS:
                 break
     finally:
         batches.close()  # type: ignore[attr-defined]
     skip = min(warm, len(compute) - 2)
     return Calibration(
         batch,
-        workload.mean(float(loss.detach())),
+        workload.group.mean(float(loss.detach())),
         compute[0],
         statistics.median(compute[skip:]),
         statistics.median(waiting[skip:]),
@@ -128,11 +128,11 @@ def _step(
 ) -> tuple[float, float]:
     """One optimizer step as training takes it: (seconds waiting for data, seconds of the rest)."""
     begin = time.perf_counter()
-    taken = [next(batches) for _ in range(workload.share_of(workload.settings.accumulate))]
+    taken = [next(batches) for _ in range(workload.settings.accumulate // workload.group.size)]
     ready = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
     for index, batch in enumerate(taken, 1):
-        with workload.holding(model, last=index == len(taken)):
+        with workload.group.holding(model, last=index == len(taken)):
             _loss(workload, model, batch).backward()  # type: ignore[no-untyped-call]
     if workload.settings.clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), workload.settings.clip)

@@ -110,10 +110,10 @@ def measure(
     specs = [s for s in _candidates(unavailable) if _present(s, imports, seconds >= _IMPORT_FROM)]
     user = workload.baseline(model)
     split = groups.split(model, user=user.optimizer if user.given else None)
-    begin, timed, shared = workload.now(), dict[str, StepCost](), list[float]()
+    begin, timed, shared = workload.group.now(), dict[str, StepCost](), list[float]()
     heats = list(_heats(specs, number))
     for i, heat in enumerate(heats):
-        left = (seconds - (workload.now() - begin)) / (len(heats) - i)
+        left = (seconds - (workload.group.now() - begin)) / (len(heats) - i)
         track = _Track(workload, model, parameters, batch, left)
         runners = track.line_up(heat, split)
         if not any(r.name == "adamw" for r in runners):
@@ -131,7 +131,7 @@ def measure(
         return None
     return StepCosts(
         shared_seconds=_digits(statistics.median(shared)),
-        seconds=round(workload.now() - begin, 3),
+        seconds=round(workload.group.now() - begin, 3),
         imports=imports,
         optimizers=[timed[n] for n in registry.names() if n in timed],
     )
@@ -186,9 +186,9 @@ class _Track:
         self, workload: Workload, model: nn.Module, parameters: Sequence[Tensor], batch: Any, seconds: float
     ) -> None:
         self._workload, self._model, self._parameters = workload, model, parameters
-        self._batches = [batch] * workload.share_of(workload.settings.accumulate)
-        self._until = workload.now() + seconds
-        self._soft = workload.now() + min(SECONDS, seconds)
+        self._batches = [batch] * (workload.settings.accumulate // workload.group.size)
+        self._until = workload.group.now() + seconds
+        self._soft = workload.group.now() + min(SECONDS, seconds)
         self._seconds = seconds
         self.shared: list[float] = []
         self._once = 0.0
@@ -199,7 +199,7 @@ class _Track:
         self._backward()
         self._once = self._timed(self._backward)
         for spec in specs:
-            if self._workload.now() > self._until:
+            if self._workload.group.now() > self._until:
                 break
             whole = Need.SECOND_ORDER in spec.needs
             if whole and self._dear(_SECOND_ORDER * self._once):
@@ -227,7 +227,7 @@ class _Track:
         both = not self._dear(self._once)
         a_round = sum(r.once for r in turns) + both * self._once
         while len(self.shared) < _MOST:
-            now, done = self._workload.now(), len(self.shared)
+            now, done = self._workload.group.now(), len(self.shared)
             if now + a_round > self._until or (now > self._soft and done >= _ENOUGH):
                 break
             turn = slice(None, None, -1 if done % 2 else 1)
@@ -243,7 +243,7 @@ class _Track:
 
     def _look_again(self, runners: Sequence[_Runner]) -> None:
         """Further steps, in turns, of those that look unusually dear and took few."""
-        until = self._workload.now() + self._seconds
+        until = self._workload.group.now() + self._seconds
         adamw = next(r for r in runners if r.name == "adamw")
         for _ in range(_ENOUGH):
             for runner in runners:
@@ -251,7 +251,7 @@ class _Track:
                 if len(runner.all) >= _ENOUGH or dear <= (_UNUSUAL_WHOLE if runner.whole else _UNUSUAL):
                     continue
                 each = period(runner.optimizer)
-                if self._workload.now() + self._once + each * min(runner.all) > until:
+                if self._workload.group.now() + self._once + each * min(runner.all) > until:
                     continue
                 if not runner.whole:
                     self._backward()  # a second-order step before it has left no gradients
@@ -285,7 +285,7 @@ class _Track:
         """Forward, backward and clipping of one optimizer step."""
         self._model.zero_grad(set_to_none=True)
         for index, batch in enumerate(self._batches, 1):
-            with self._workload.holding(self._model, last=index == len(self._batches)):
+            with self._workload.group.holding(self._model, last=index == len(self._batches)):
                 with self._workload.autocast():
                     loss = self._workload.loss(self._model, clone(batch)) / len(self._batches)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -297,7 +297,7 @@ class _Track:
         begin = time.perf_counter()
         what()
         synchronize(self._workload.device)
-        return self._workload.slowest(time.perf_counter() - begin)
+        return self._workload.group.most(time.perf_counter() - begin)
 
 
 def _per_step(workload: Workload, batch: Any, tokens: int | None) -> tuple[int | None, int | None]:

@@ -6,12 +6,11 @@ around the *loss* and not around the model: the user's functions see their own m
 A model that `build_model()` has wrapped or sharded itself averages its own gradients.
 
 Every rank runs the same code, and a collective that one of them leaves out stops all the others. So whatever is decided by a
-clock or a loss is decided by a number that all of them have: `mean`, `most`, `first`.
+clock or a loss is decided by a number that all of them have: `mean`, `most`, `now`.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -26,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data.distributed import DistributedSampler
 
 from autoopt.errors import WorkloadError
+from autoopt.workload.alone import Alone
 from autoopt.workload.parallel import Parallel, parallel_of, reshard
 from autoopt.workload.seeding import parts_of
 
@@ -34,7 +34,7 @@ _TIMEOUT = timedelta(hours=1)
 _UNFINISHED = "Expected to have finished reduction"
 
 
-class Group:
+class Group(Alone):
     """This process among those that train one model; torch's default process group is joined.
 
     Args:
@@ -66,11 +66,11 @@ class Group:
         """The largest of the ranks' values: of seconds, those of the slowest."""
         return self._reduced([value], dist.ReduceOp.MAX)[0]
 
-    def first(self, value: float | None) -> float | None:
-        """The value that rank 0 has."""
-        told = torch.tensor([math.nan if value is None else value], dtype=torch.float64)
+    def now(self) -> float:
+        """The clock of rank 0, in seconds."""
+        told = torch.tensor([super().now()], dtype=torch.float64)
         dist.broadcast(told, 0)
-        return None if math.isnan(float(told)) else float(told)
+        return float(told)
 
     @staticmethod
     def _reduced(values: Iterable[float], operation: Any) -> list[float]:

@@ -18,7 +18,7 @@ from autoopt.workload.seeding import derive, seed_everything
 from autoopt.workload.state import InitialStates, capture, check_trainable, is_placed, write
 
 if TYPE_CHECKING:
-    from autoopt.workload.group import Group
+    from autoopt.workload.alone import Alone
 
 
 class LiveModel:
@@ -38,7 +38,7 @@ class LiveModel:
         code: UserCode,
         device: torch.device,
         note: Callable[[str], None],
-        group: Group | None = None,
+        group: Alone,
     ) -> None:
         self._group = group
         self._contract, self._code, self._device, self._note = given, code, device, note
@@ -73,8 +73,7 @@ class LiveModel:
     def at(self, seed: int) -> nn.Module:
         """The model with the initial state of `seed`, written in place."""
         model = self.model
-        if self._group is not None:
-            self._group.rest(model)
+        self._group.rest(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(self._trainable.get(name, parameter.requires_grad))
         state = self._states.get(seed)
@@ -96,9 +95,8 @@ class LiveModel:
         check_trainable(model, self._contract.label)
         if not is_placed(model):
             model.to(self._device)
-        if self._group is not None:
-            self._group.take(model, self._contract.label)
-            self._group.check_weights(model, self._contract.label)
+        self._group.take(model, self._contract.label)
+        self._group.check_weights(model, self._contract.label)
         self._model = model
         self._trainable = {name: p.requires_grad for name, p in model.named_parameters()}
         contract.complete(self._contract, model)

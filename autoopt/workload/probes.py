@@ -136,7 +136,7 @@ def unavailable(workload: Workload, model: nn.Module, batch: Any, sparse: bool) 
             reason = "the model has no hidden matrix"
         if reason is None and Need.ONE_RATE in spec.needs and rates > 1:
             reason = "it takes one learning rate, and the groups of configure_optimizers() have several"
-        if reason is None and Need.SECOND_ORDER in spec.needs and workload.group is not None:
+        if reason is None and Need.SECOND_ORDER in spec.needs and workload.group.size > 1:
             reason = "it differentiates its gradients, and those that are averaged over processes cannot be"
         elif reason is None and Need.SECOND_ORDER in spec.needs:
             # Float32 weights can be differentiated by differences of gradients, where twice is not possible.

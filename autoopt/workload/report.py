@@ -63,7 +63,7 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
     with timed(seconds, "probes"):
         repeats = probes.data_repeats(workload, _SEED)
         unavailable = probes.unavailable(workload, model, calibration.batch, calibration.sparse)
-        if workload.group is not None and workload.group.parallel == "fully_shard":
+        if workload.group.parallel == "fully_shard":
             unavailable |= sharded.unavailable(workload, model, calibration.batch, unavailable)
             model = workload.fresh(_SEED, workload.settings.steps)
     number, counted = tokens.count(calibration.batch, calibration.looked)
@@ -120,8 +120,8 @@ def make(workload: Workload, *, quick: bool = False, timing_seconds: float = cos
         gradient_norms=[float(f"{norm:.4g}") for norm in calibration.norms if math.isfinite(norm)],
         eval_batch_seconds=eval_batch,
         threads=torch.get_num_threads(),
-        processes=1 if workload.group is None else workload.group.size,
-        averaged_by="" if workload.group is None else workload.group.averaged_by,
+        processes=workload.group.size,
+        averaged_by=workload.group.averaged_by,
         versions=versions(),
     )
     workload.fresh(_SEED, workload.settings.steps)
@@ -150,13 +150,13 @@ def _evaluate(workload: Workload, model: nn.Module, calibration: Calibration) ->
     begin = time.perf_counter()
     score = workload.evaluate(model, 1)
     synchronize(workload.device)
-    one = workload.slowest(time.perf_counter() - begin)
+    one = workload.group.most(time.perf_counter() - begin)
     count = max(1, min(total, int(_EVAL_SECONDS / max(one, 1e-9))))
     if count > 1:
         begin = time.perf_counter()
         score = workload.evaluate(model, count)
         synchronize(workload.device)
-        one = workload.slowest(time.perf_counter() - begin) / count
+        one = workload.group.most(time.perf_counter() - begin) / count
     if math.isnan(score.loss) and workload.settings.metric is None:
         raise WorkloadError(
             "The validation loss is nan before any training, while that of the first training batch is "

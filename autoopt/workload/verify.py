@@ -27,8 +27,7 @@ def restores(workload: Workload, seed: int) -> Literal["in_place", "rebuilt"]:
     batch = next(batches)
     batches.close()  # type: ignore[attr-defined]
     first = _loss(workload, model, batch, seed)
-    if workload.group is not None:
-        workload.note(workload.group.settle(model))
+    workload.note(workload.group.settle(model))
     _spoil(model)
     again = _loss(workload, workload.fresh(seed, 1), batch, seed)
     if _same(first, again, workload):
@@ -50,7 +49,7 @@ def _loss(workload: Workload, model: nn.Module, batch: Any, seed: int) -> float:
     with workload.autocast():
         loss = workload.loss(model, clone(batch))
     loss.backward()  # type: ignore[no-untyped-call]
-    return workload.mean(float(loss.detach()))
+    return workload.group.mean(float(loss.detach()))
 
 
 def _spoil(model: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autoopt.errors import DeviceError, UserCodeError, WorkloadError
 from autoopt.records import Flags, FrozenWeights, Settings, WorkloadReport
 from autoopt.workload import baseline, contract, huggingface, scoring, settings
+from autoopt.workload.alone import Alone
 from autoopt.workload.boundary import UserCode
 from autoopt.workload.checkpoint import Checkpoint
 from autoopt.workload.contract import Contract, slip_of
@@ -31,7 +32,6 @@ from autoopt.workload.validation import Batches, Held
 
 if TYPE_CHECKING:
     from autoopt.workload.baseline import UserOptimizer
-    from autoopt.workload.group import Group
 
 
 class Workload:
@@ -46,7 +46,7 @@ class Workload:
         project: the imported file, taken out of the process by `close`.
         guard: puts the user's objects back at `close`.
         checkpoint: what trainings start from, in the place of initial weights.
-        group: this process among those that train the model together; None: it trains alone.
+        group: this process among those that train the model together; it trains alone unless given.
 
     Raises:
         DeviceError: the device is not there.
@@ -63,9 +63,9 @@ class Workload:
         project: Project | None = None,
         guard: Guard | None = None,
         checkpoint: Checkpoint | None = None,
-        group: Group | None = None,
+        group: Alone | None = None,
     ) -> None:
-        self.group = group
+        self.group = group or Alone()
         self.contract, self.code, self.flags, self.target = given, code, flags, target
         self.device = _device(device)
         self.project, self.guard = project, guard or Guard()
@@ -74,7 +74,7 @@ class Workload:
         self.restore: Literal["in_place", "rebuilt"] | None = None
         """How initial weights come back; known after the first `start`."""
         self._notes: list[str] = []
-        self._live = LiveModel(given, code, self.device, self.note, group)
+        self._live = LiveModel(given, code, self.device, self.note, self.group)
         self.eval_needs_grad = False
         """Whether the loss takes gradients itself (of the input, say), so that it cannot be had under no_grad."""
         self._set_context(
@@ -84,8 +84,7 @@ class Workload:
             _ = self.model  # a LightningModule brings its loaders, and is built to be asked
         begin = time.perf_counter()
         self.train_source, self._held_source, self.validation = self._data()
-        if group is not None:
-            group.check_loader(self.train_source.loader, given.label)
+        self.group.check_loader(self.train_source.loader, given.label)
         self.seconds["data"] = time.perf_counter() - begin
         scoring.check_metric(self._own_settings.metric, given)
         if self.validation == "prequential":
@@ -230,8 +229,7 @@ class Workload:
         real = self._own_settings.steps if real_steps is None else real_steps
         self._set_context(seed=seed, total_steps=total_steps, real_steps=real, is_trial=is_trial)
         self._prepare(model)
-        if self.group is not None:
-            self.group.begin(model, self._loss, self.precision)
+        self.group.begin(model, self._loss, self.precision)
         seed_everything(derive(seed, "train"))
         return model
 
@@ -249,8 +247,7 @@ class Workload:
 
     def batches(self, seed: int) -> Iterator[Any]:
         """Endless batches, epoch after epoch, every generator reseeded per (seed, epoch); of several processes its own."""
-        batches = self.train_source.endless(seed)
-        return batches if self.group is None else self.group.share(batches)
+        return self.group.share(self.train_source.endless(seed))
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The user's loss of a batch, which is moved to the device: a scalar tensor.
@@ -259,7 +256,7 @@ class Workload:
 
         Raises WorkloadError when it is no scalar tensor or, while gradients are on, depends on no parameter.
         """
-        if self.group is not None and self.group.averages(model):
+        if self.group.averages(model):
             return self.group.loss(batch)
         return self._loss(model, batch)
 
@@ -277,30 +274,6 @@ class Workload:
             raise
         return scoring.scalar(value, "loss()" if self.contract.lightning is None else "training_step()")
 
-    # Of several processes that train one model together; in one alone each of these gives back what it is given.
-
-    def share_of(self, batches: int) -> int:
-        """How many of the batches of a step this process takes."""
-        return batches if self.group is None else batches // self.group.size
-
-    def mean(self, value: float) -> float:
-        """Of all processes."""
-        return value if self.group is None else self.group.mean(value)
-
-    def slowest(self, seconds: float) -> float:
-        """Of all processes, so that what is decided by time is decided alike."""
-        return seconds if self.group is None else self.group.most(seconds)
-
-    def now(self) -> float:
-        """The clock of the first process, in seconds."""
-        here = time.perf_counter()
-        told = None if self.group is None else self.group.first(here)
-        return here if told is None else told
-
-    def holding(self, model: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
-        """Around forward and backward of one of a step's batches: gradients are averaged after the last."""
-        return nullcontext() if self.group is None else self.group.holding(model, last=last)
-
     def after_step(self, model: nn.Module) -> None:
         """To be called after each optimizer step: counts it, and calls the user's `after_step`."""
         self.code.context = replace(self.code.context, step=self.code.context.step + 1)
@@ -314,14 +287,12 @@ class Workload:
         Modes and random state are as before afterwards. Raises WorkloadError for a prequential workload.
         """
         batches = Batches(self.held, n_batches, self.device)
-        if self.group is not None:
-            self.group.same_buffers(model)
-            if scoring.can_be_shared(self.contract) and self.group.parallel == "plain":
-                batches = batches.part(self.group.rank, self.group.size, self.group.sums)
+        self.group.same_buffers(model)
+        if self.group.size > 1 and scoring.can_be_shared(self.contract) and self.group.parallel == "plain":
+            batches = batches.part(self.group.rank, self.group.size, self.group.sums)
         with scoring.quiet_rng(), scoring.eval_mode(model), self.autocast():
             found = scoring.score(self, model, batches)
-        if self.group is not None:
-            self.group.rest(model)
+        self.group.rest(model)
         return found
 
     def metric_alone(self, model: nn.Module, loss: float) -> float | None:
@@ -446,7 +417,7 @@ class Workload:
             self.contract.prepare(model, context, self.train_source.length, self._own_settings.accumulate)
 
     def _set_context(self, **changes: Any) -> None:
-        trial = changes.get("is_trial", True) and self.group is None
+        trial = changes.get("is_trial", True) and self.group.size == 1
         rank, world = (
             ("0", "1") if trial else (os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1"))
         )
