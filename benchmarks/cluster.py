@@ -150,9 +150,7 @@ def main() -> None:
                 )
                 print(lines[-1], flush=True)
     if flags.record:
-        given = " ".join(sys.argv[1:]).replace(" --record", "")
-        title = results.heading("Cluster", f"{COMMAND} {given}")
-        results.append(f"{title}{results.machine()}.\n\n" + "\n".join(lines) + "\n")
+        results.record("Cluster", COMMAND, lines)
 
 
 if __name__ == "__main__":

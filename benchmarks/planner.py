@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 
 import numpy as np
@@ -88,17 +87,14 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--record", action="store_true")
     flags = parser.parse_args()
-    if hasattr(proposals, "_MOST_TRIALS"):
-        proposals._MOST_TRIALS = 10**9
+    proposals._MOST_TRIALS = 10**9
     lines = ["| trials told | milliseconds a question, mean | worst |", "|---|---|---|"]
     for trials in flags.trials:
         taken = questions(trials, flags.pending, flags.questions)
         lines.append(f"| {trials} | {1e3 * statistics.fmean(taken):.1f} | {1e3 * max(taken):.1f} |")
         print(lines[-1], flush=True)
     if flags.record:
-        given = " ".join(sys.argv[1:]).replace(" --record", "")
-        title = results.heading("Planner", f"{COMMAND} {given}")
-        results.append(f"{title}{results.machine()}.\n\n" + "\n".join(lines) + "\n")
+        results.record("Planner", COMMAND, lines)
 
 
 if __name__ == "__main__":

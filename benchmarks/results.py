@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def machine() -> str:
     """Cores and versions: "2 cores (x86_64), Python 3.11.7, torch 2.13.0"."""
     cores = f"{os.cpu_count()} cores ({platform.machine()})"
     return f"{cores}, Python {platform.python_version()}, torch {version('torch')}"
+
+
+def record(title: str, command: str, lines: list[str]) -> None:
+    """Adds what a benchmark printed, under the command that it was started by, with its own arguments."""
+    given = " ".join(a for a in sys.argv[1:] if a != "--record")
+    append(f"{heading(title, f'{command} {given}')}{machine()}.\n\n" + "\n".join(lines) + "\n")
 
 
 def append(text: str) -> None:

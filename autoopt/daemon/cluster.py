@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from autoopt.daemon import shares
+from autoopt.daemon import cluster_told, shares
+from autoopt.daemon.cluster_told import PREFIX
 from autoopt.daemon.home import Home
 from autoopt.daemon.jobs import Job
 from autoopt.daemon.lookout import Lookout, Sight
@@ -25,10 +26,8 @@ from autoopt.journal import has_run
 from autoopt.records import Cluster
 from autoopt.trials.cluster.address import check_usable
 from autoopt.trials.cluster.allotted import ALLOTTED, HELD, Allotment, read_held, write
-from autoopt.trials.cluster.messages import Node
 from autoopt.trials.cluster.places import Share, share
 
-PREFIX = "cluster"
 _REQUESTS = {"auto": "auto", "cluster": "auto", "cluster:cpu": "cpu", "cluster:cuda": "cuda"}
 _LOG = "cluster.log"
 _TOLD = 200
@@ -263,79 +262,10 @@ class ClusterDevices:
         sight = self._lookout.sight
         return f"the cluster at {self._given.address}: {sight.trouble}" if sight.trouble else ""
 
-    def kinds(self) -> list[dict[str, Any]]:
-        """Of each kind of device {"kind", "total", "used", "others", "free", "machines": [...]}, counted in places."""
-        sight = self._lookout.sight
-        if not sight.nodes:
-            return []
-        holders = list(self._holders.values())
-        usual = share(sight.nodes, "auto", self._given.cpus, self._given.gpus)
-        fits = any(usual.on(node) for node in sight.nodes)
-        found = []
-        for kind in sorted({node.device for node in sight.nodes}):
-            machines = [self._machine(node, usual, holders) for node in sight.nodes if node.device == kind]
-            sums = {name: sum(m[name] for m in machines) for name in ("total", "used", "free")}
-            others = max(0, sums["total"] - sums["used"] - sums["free"]) if fits else 0
-            found.append({"kind": kind, **sums, "others": others, "machines": machines})
-        return found
-
-    def _machine(self, node: Node, usual: Share, holders: list[Holder]) -> dict[str, Any]:
-        return {
-            "address": node.address,
-            "cpus": node.cpus,
-            "gpus": node.gpus,
-            "total": usual.on(node),
-            "used": sum(holder.on(node.id) for holder in holders),
-            "free": shares.room(node, usual, holders),
-        }
-
     def devices(self) -> list[dict[str, Any]]:
         """As `machine.describe` has them, a kind of device each; without a cluster one that says why."""
-        name = f"cluster at {self._given.address}"
-        sight = self._lookout.sight
-        common = {"kind": PREFIX, "address": self._given.address}
-        if not sight.nodes:
-            why = sight.trouble or ("it has no machines now" if sight.there else "it is being connected to")
-            gone: dict[str, Any] = {
-                "total": 0,
-                "free": 0,
-                "used": 0,
-                "leased_by": None,
-                "others": [],
-                "machines": [],
-            }
-            return [{"uuid": PREFIX, "name": name, **common, **gone, "trouble": why}]
-        found = []
-        for told in self.kinds():
-            jobs = [id_ for id_, holder in list(self._holders.items()) if holder.kind == told["kind"]]
-            others = told["others"]
-            found.append(
-                {
-                    "uuid": f"{PREFIX}:{told['kind']}",
-                    "name": f"{name} ({told['kind']})",
-                    **common,
-                    "total": told["total"],
-                    "used": told["used"],
-                    "free": told["free"],
-                    "leased_by": ", ".join(f"job {id_}" for id_ in jobs) or None,
-                    "others": [f"{others} {'place' if others == 1 else 'places'} taken by others"]
-                    if others
-                    else [],
-                    "machines": told["machines"],
-                    "trouble": "",
-                }
-            )
-        return found
+        return cluster_told.devices(self._given, self._lookout.sight, dict(self._holders))
 
     def figures(self) -> dict[str, float]:
         """For monitoring; what is told of each kind has it after a slash."""
-        sight = self._lookout.sight
-        figures: dict[str, float] = {
-            "cluster_up": float(sight.there),
-            "cluster_machines": float(len(sight.nodes)),
-            "cluster_jobs": float(len(self._holders)),
-        }
-        for told in self.kinds():
-            for name in ("total", "used", "free", "others"):
-                figures[f"cluster_places_{name}/{told['kind']}"] = float(told[name])
-        return figures
+        return cluster_told.figures(self._given, self._lookout.sight, dict(self._holders))

@@ -171,7 +171,10 @@ def test_kinds_are_kept_apart_and_a_job_keeps_the_one_that_it_began_on(make: Mak
     place = made.placed(second)
     assert (place.devices, place.request) == (["cluster:A100"], "cuda")
     assert made.placed(cpu).cluster == Cluster(address="head:6379", cpus=1.0, gpus=0.0)
-    kinds = {told["kind"]: (told["total"], told["used"], told["free"]) for told in made.devices.kinds()}
+    kinds = {
+        told["uuid"].partition(":")[2]: (told["total"], told["used"], told["free"])
+        for told in made.devices.devices()
+    }
     assert kinds["H100"][:2] == (2, 2)
     assert kinds["A100"][:2] == (1, 1)
     place.release()
