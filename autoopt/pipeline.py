@@ -13,8 +13,9 @@ from autoopt import policy as policies
 from autoopt.errors import UsageError
 from autoopt.job import Job, default_out, make_job
 from autoopt.records import Cluster, Flags, Recommendation
-from autoopt.sitting import TIMING_SHARE, run_job
+from autoopt.sitting import run_job
 from autoopt.units import parse_duration
+from autoopt.workers import TIMING_SHARE
 
 if TYPE_CHECKING:
     from torch import nn

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoopt import __version__, contest, priors
 from autoopt.errors import (
@@ -33,7 +32,6 @@ from autoopt.occupancy import Occupancy
 from autoopt.provenance import gather, ledger
 from autoopt.recommend import Evidence, recommend
 from autoopt.records import (
-    Cluster,
     Event,
     Noted,
     Plan,
@@ -51,16 +49,12 @@ from autoopt.run import Run
 from autoopt.session import Clock, Observer, Stop, hopeless, run_trials
 from autoopt.trials.runner import Runner
 from autoopt.tuning.planner import Planner
-
-if TYPE_CHECKING:
-    from autoopt.hardware import Device
+from autoopt.workers import fit_memory, leased_devices, pool
 
 REPORT_SECONDS = 2.5
 """Kept of the budget for choosing, writing the report and ending the workers."""
 RESUME_SECONDS = 120.0
 """That a resume may take to load the model again, however little of the budget is left: what was measured is not lost."""
-TIMING_SHARE = 0.05
-"""Of the budget that timing the optimizers' steps may take; of a fast model it takes a second."""
 _LATE_START = 0.4
 """Share of the budget from which on a start-up is worth a word."""
 
@@ -106,15 +100,15 @@ def run_job(job: Job, runner: Runner | None = None) -> Recommendation | Plan:
                 events(one)
         try:
             # On a cluster it is Ray that counts what is taken.
-            chosen = _leased(job, stack) if runner is None and job.cluster is None else []
+            chosen = leased_devices(job, stack) if runner is None and job.cluster is None else []
             left = job.budget - clock()
             # Looked at before workers of ours make a load.
             crowded = busy() if runner is None and job.cluster is None else ""
-            own = runner or _pool(job, run, chosen, max(left, RESUME_SECONDS) if past else left)
+            own = runner or pool(job, run.logs, chosen, max(left, RESUME_SECONDS) if past else left)
             stack.callback(own.close)
             report = _started_in_time(own, job, clock)
             notes = [crowded] if crowded else []
-            notes += _fit_memory(job, own, report, chosen)
+            notes += fit_memory(job, own, report, chosen)
             stack.enter_context(stop.listening())
             return _Session(job, run, events, clock, stop, own, report, past, notes, taken).go()
         except KeyboardInterrupt:
@@ -290,113 +284,6 @@ def _started_in_time(runner: Runner, job: Job, clock: Clock) -> WorkloadReport:
             f"Start-up alone took longer than the budget of {job.budget:.0f} s.",
             "The first start after an installation is slow: run it again, or give a larger --budget.",
         ) from error
-
-
-def _leased(job: Job, stack: ExitStack) -> list[Device]:
-    """The devices of this run, which no other run and no daemon of this machine uses meanwhile."""
-    from autoopt.hardware.leased import leased
-
-    if (ranks := job.flags.nproc or 1) > 1:
-        from autoopt.hardware.grouped import request_for
-
-        job.device = request_for(job.device, ranks)
-    chosen, leases = leased(job.device, f"autoopt profile {job.target} (process {os.getpid()})")
-    for lease in leases:
-        stack.callback(lease.release)
-    return chosen
-
-
-def _cluster(job: Job, cluster: Cluster, run: Run, seconds: float) -> Runner:
-    from autoopt.trials.cluster.pool import ClusterPool
-    from autoopt.trials.cluster.shipping import Shipment
-
-    pool = ClusterPool(
-        cluster.address,
-        Shipment.of(job.target, Path(cluster.ship) if cluster.ship is not None else None),
-        job.arguments,
-        job.flags,
-        log_dir=run.logs,
-        device=job.device,
-        cpus=cluster.cpus,
-        gpus=cluster.gpus,
-        workers=job.workers,
-        ranks=job.flags.nproc or 1,
-        load_seconds=max(1.0, seconds),
-        timing_seconds=TIMING_SHARE * job.budget,
-    )
-    job.observer.event(Noted(at=time.time(), text=pool.greeting))
-    return pool
-
-
-def _pool(job: Job, run: Run, chosen: list[Device], seconds: float) -> Runner:
-    if job.cluster is not None:
-        return _cluster(job, job.cluster, run, seconds)
-    from autoopt.hardware import worker_environment, workers_for
-    from autoopt.trials.pool import Pool
-    from autoopt.trials.watched import watch
-
-    if (ranks := job.flags.nproc or 1) > 1:
-        return _groups(job, run, chosen, ranks, seconds)
-    count = workers_for(chosen, job.workers)
-    pool = Pool(
-        job.target,
-        job.arguments,
-        job.flags,
-        log_dir=run.logs,
-        devices=[d.worker_name for d in chosen],
-        workers=count.workers,
-        threads=count.threads,
-        environment=worker_environment(chosen),
-        load_seconds=max(1.0, seconds),
-        timing_seconds=TIMING_SHARE * job.budget,
-    )
-    return watch(pool, chosen)
-
-
-def _groups(job: Job, run: Run, chosen: list[Device], ranks: int, seconds: float) -> Runner:
-    """A pool whose workers are of several processes each, on devices of their own."""
-    from autoopt.hardware import worker_environment
-    from autoopt.hardware.grouped import groups_for
-    from autoopt.trials.pool import Pool
-
-    groups = groups_for(chosen, ranks, job.workers)
-    return Pool(
-        job.target,
-        job.arguments,
-        job.flags,
-        log_dir=run.logs,
-        devices=[chosen[0].kind if chosen[0].kind == "cpu" else f"cuda:{rank}" for rank in range(ranks)],
-        workers=len(groups.devices),
-        ranks=ranks,
-        threads=groups.threads,
-        environment=[worker_environment(own) for own in groups.devices],
-        load_seconds=max(1.0, seconds),
-        timing_seconds=TIMING_SHARE * job.budget,
-    )
-
-
-_PROCESS_BYTES = 600 * 2**20
-"""A worker before it has a model: Python, torch and what it loads on the way."""
-_COPIES = 10
-"""Copies of the parameters that a CPU worker holds at worst: model, gradient, four of state, initial weights of seeds."""
-
-
-def _fit_memory(job: Job, runner: Runner, report: WorkloadReport, chosen: list[Device]) -> list[str]:
-    """Gives up workers that would not fit into memory; says so."""
-    from autoopt.hardware import workers_for
-    from autoopt.trials.pool import Pool
-
-    if not isinstance(runner, Pool) or job.workers is not None or chosen[0].kind != "cpu":
-        return []
-    # What the workers hold already is no longer free, so this errs on the careful side.
-    size = (job.flags.nproc or 1) * (_PROCESS_BYTES + 4 * _COPIES * report.parameters)
-    fit = workers_for(chosen, None, size).workers
-    if fit >= runner.slots:
-        return []
-    runner.shrink(fit)
-    return [
-        f"{fit} trials at once, not more: a worker of this model may need {size / 2**30:.1f} GiB of memory"
-    ]
 
 
 def _stay(target: str) -> list[Path]:

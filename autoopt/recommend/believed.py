@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from autoopt.recommend.evidence import Evidence
 from autoopt.tuning.arm import Key
-from autoopt.tuning.field import Option
+from autoopt.tuning.option import Option
 from autoopt.tuning.ranking import Difference
 from autoopt.tuning.verdict import at_equal_time
 

@@ -13,7 +13,7 @@ from autoopt.recommend.evidence import Evidence
 from autoopt.records import BASELINE, Band, RateCurve, RatePoint
 from autoopt.tuning.arm import Key
 from autoopt.tuning.belief import CAP, Vector
-from autoopt.tuning.field import Option
+from autoopt.tuning.option import Option
 from autoopt.tuning.verdict import Verdict
 
 _OTHERS = 3

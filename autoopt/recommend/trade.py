@@ -9,7 +9,7 @@ from autoopt.recommend.evidence import Evidence
 from autoopt.recommend.numbers import ratio
 from autoopt.records import Expected
 from autoopt.tuning.arm import Key
-from autoopt.tuning.field import Option
+from autoopt.tuning.option import Option
 
 ADAMW = "adamw"
 _DECIDED = 0.9

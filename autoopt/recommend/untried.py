@@ -21,9 +21,10 @@ from autoopt.recommend.untuned import source, unmeasured
 from autoopt.records import BASELINE, Confidence, Gain, Recommendation, Row
 from autoopt.tuning import options as offered
 from autoopt.tuning.entry import NO_TRIAL_FITS
-from autoopt.tuning.field import Option, View
 from autoopt.tuning.leaders import DOUBT
+from autoopt.tuning.option import Option
 from autoopt.tuning.verdict import Verdict
+from autoopt.tuning.view import View
 
 _DEAREST = 12.0
 """Times of AdamW's step: who has minutes for a choice does not expect a run that takes dozens of times as long."""

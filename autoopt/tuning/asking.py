@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from autoopt.tuning.field import Option
+from autoopt.tuning.option import Option
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autoopt.records import BASELINE
-from autoopt.tuning.field import Option, View
+from autoopt.tuning.option import Option
 from autoopt.tuning.plan import MOST_FRESH
 from autoopt.tuning.race import FRESH_SEEDS, Race
+from autoopt.tuning.view import View
 
 _FINALISTS = 3
 _MOST_EVER = 5

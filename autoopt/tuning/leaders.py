@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from autoopt.records import BASELINE
-from autoopt.tuning.field import Field, Option, View
+from autoopt.tuning.field import Field
+from autoopt.tuning.option import Option
 from autoopt.tuning.race import Race
 from autoopt.tuning.soundness import sound
+from autoopt.tuning.view import View
 
 IN_THE_RACE = 0.03
 """Chance of having the best configuration below which an optimizer leaves the race."""

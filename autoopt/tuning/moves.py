@@ -9,11 +9,13 @@ from autoopt.options import chosen, multiple
 from autoopt.records import BASELINE
 from autoopt.tuning.arm import Arm, Key, Tried
 from autoopt.tuning.belief import STEP
-from autoopt.tuning.field import Field, Move, Option, View
+from autoopt.tuning.field import Field
+from autoopt.tuning.option import Option
 from autoopt.tuning.pace import Pace
 from autoopt.tuning.plan import Layout
 from autoopt.tuning.race import Race
 from autoopt.tuning.settings import proposals
+from autoopt.tuning.view import Move, View
 
 _REPEATS = 5
 """Further seeds of one configuration that a race may ask for."""

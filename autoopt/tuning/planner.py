@@ -17,16 +17,18 @@ from autoopt.tuning.asking import Moment, Proposal
 from autoopt.tuning.belief import Prior
 from autoopt.tuning.earlier import Earlier
 from autoopt.tuning.entry import enter
-from autoopt.tuning.field import Field, Option, View
+from autoopt.tuning.field import Field
 from autoopt.tuning.leaders import Leaders
 from autoopt.tuning.limits import Excess, Limits
 from autoopt.tuning.moves import Moves
+from autoopt.tuning.option import Option
 from autoopt.tuning.pace import Pace
 from autoopt.tuning.plan import Costs, Layout
 from autoopt.tuning.proposals import Proposals
 from autoopt.tuning.race import Race
 from autoopt.tuning.rounds import Rounds
 from autoopt.tuning.score import Score, make
+from autoopt.tuning.view import View
 
 _HANG_SHARE = 0.2
 """Share of the budget that a trial may be silent for, in short budgets."""

@@ -10,10 +10,11 @@ from autoopt.tuning.arm import key_of
 from autoopt.tuning.asking import Moment, Proposal
 from autoopt.tuning.belief import STEP
 from autoopt.tuning.entry import ENTRY_SHARE
-from autoopt.tuning.field import Field, Option
+from autoopt.tuning.field import Field
 from autoopt.tuning.finals import fresh_trials
 from autoopt.tuning.leaders import Leaders
 from autoopt.tuning.moves import Moves
+from autoopt.tuning.option import Option
 from autoopt.tuning.pace import Pace
 from autoopt.tuning.plan import MANY_WORKERS, Layout
 from autoopt.tuning.race import Race

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autoopt.tuning.asking import Moment, Proposal
-from autoopt.tuning.field import Move
 from autoopt.tuning.leaders import IN_THE_RACE, Leaders
 from autoopt.tuning.moves import Moves
 from autoopt.tuning.pace import Pace
 from autoopt.tuning.race import Race
+from autoopt.tuning.view import Move
 
 WORTHLESS = 1e-3
 """Expected gain in y below which no trial is worth making: a thousandth of the loss, where seeds differ by hundredths."""

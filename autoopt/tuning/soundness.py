@@ -6,7 +6,7 @@ import math
 
 from autoopt.records import Hyper
 from autoopt.tuning.arm import Arm
-from autoopt.tuning.field import Option
+from autoopt.tuning.option import Option
 
 EDGE_MARGIN = 0.3
 """Decades that an untrained rate keeps from the lowest one that diverged."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.trials.cluster.apart import BUDGETS, MODEL, TOO_SHORT, Machine, network, open_ssh, why_not
+from tests.trials.cluster.apart import BUDGETS, TOO_SHORT, Machine, network, open_ssh, why_not
+from tests.trials.cluster.machines import MODEL
 from tests.trials.conftest import until
 
 pytest.importorskip("ray")

@@ -12,8 +12,9 @@ from autoopt.records import BASELINE, Hyper, Outcome, TrialResult, TrialSpec
 from autoopt.tuning.arm import Arm, Tried
 from autoopt.tuning.belief import Likeness, Points, Prior, soft
 from autoopt.tuning.earlier import MOST, Earlier, Past, earlier
-from autoopt.tuning.field import Field, Option
+from autoopt.tuning.field import Field
 from autoopt.tuning.knowledge import NOTHING
+from autoopt.tuning.option import Option
 from autoopt.tuning.posterior import _SHARED, Posterior, Seen, _luck
 from autoopt.tuning.score import Score
 

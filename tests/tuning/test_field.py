@@ -9,8 +9,9 @@ from autoopt.optim.spec import Range
 from autoopt.records import BASELINE, Hyper
 from autoopt.tuning.arm import Arm, Tried
 from autoopt.tuning.belief import Prior
-from autoopt.tuning.field import RATES, Field, Option
+from autoopt.tuning.field import Field
 from autoopt.tuning.knowledge import NOTHING
+from autoopt.tuning.option import RATES, Option
 
 TOTAL = 800
 NAMES = ("adamw", "sgd", "muon")

@@ -6,7 +6,7 @@ import pytest
 
 from autoopt.optim.spec import Range
 from autoopt.tuning.arm import Arm, Tried
-from autoopt.tuning.field import Option
+from autoopt.tuning.option import Option
 from autoopt.tuning.soundness import EDGE_MARGIN, sound
 
 TOTAL = 400

@@ -22,22 +22,6 @@ BUDGETS = ("60s", "150s", "400s")
 """The next is taken where the one before did not last for the start and a trial: on a machine that others use."""
 TOO_SHORT = re.compile("did not answer in|Start-up alone took longer|left no time for any")
 """What is said where it did not last."""
-MODEL = """
-import torch
-
-def build_model():
-    return torch.nn.Linear(3, 1)
-
-def train_dataloader():
-    torch.manual_seed(0)
-    return [(torch.randn(4, 3), torch.randn(4, 1)) for _ in range(8)]
-
-val_dataloader = train_dataloader
-STEPS = 50
-
-def loss(model, batch):
-    return (model(batch[0]) - batch[1]).square().mean()
-"""
 _SSHD = """
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/user_key.pub

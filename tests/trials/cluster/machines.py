@@ -15,6 +15,23 @@ from typing import Any
 
 HERE = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[3]
+MODEL = """
+import torch
+
+def build_model():
+    return torch.nn.Linear(3, 1)
+
+def train_dataloader():
+    torch.manual_seed(0)
+    return [(torch.randn(4, 3), torch.randn(4, 1)) for _ in range(8)]
+
+val_dataloader = train_dataloader
+STEPS = 50
+
+def loss(model, batch):
+    return (model(batch[0]) - batch[1]).square().mean()
+"""
+"""What trains there."""
 
 
 class Machines:

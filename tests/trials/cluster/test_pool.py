@@ -19,29 +19,15 @@ from autoopt.trials.cluster.shipping import Shipment
 from autoopt.trials.pool import Pool
 from autoopt.trials.runner import Progress
 from autoopt.trials.testing import spec
-from tests.trials.cluster.machines import Machines
+from tests.trials.cluster.machines import MODEL, Machines
 from tests.trials.conftest import until
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ray")]
 
-MODEL = """
-import os, time, torch
-
-def build_model():
-    return torch.nn.Linear(3, 1)
-
-def train_dataloader():
-    torch.manual_seed(0)
-    return [(torch.randn(4, 3), torch.randn(4, 1)) for _ in range(8)]
-
-val_dataloader = train_dataloader
-STEPS = 50
-
-def loss(model, batch):
-    return (model(batch[0]) - batch[1]).square().mean()
-
+AFTER_STEP = """
 def after_step(model, ctx):
+    import os, time
     open(os.path.join({folder!r}, f"{{os.getpid()}}"), "w").close()
     if ctx.total_steps > 100:
         time.sleep(0.05)
@@ -62,7 +48,7 @@ def target(tmp_path: Path) -> Path:
     (tmp_path / "pids").mkdir()
     (tmp_path / "project").mkdir()
     file = tmp_path / "project" / "model.py"
-    file.write_text(MODEL.format(folder=str(tmp_path / "pids")))
+    file.write_text(MODEL + AFTER_STEP.format(folder=str(tmp_path / "pids")))
     return file
 
 

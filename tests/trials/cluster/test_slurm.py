@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.trials.cluster.apart import BUDGETS, MODEL, ROOT, TOO_SHORT, Machine, network, why_not
+from tests.trials.cluster.apart import BUDGETS, ROOT, TOO_SHORT, Machine, network, why_not
+from tests.trials.cluster.machines import MODEL
 from tests.trials.conftest import until
 
 pytest.importorskip("ray")
